@@ -1,0 +1,1 @@
+"""Hearloop: a speech recognition platform that keeps learning."""

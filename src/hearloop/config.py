@@ -1,0 +1,77 @@
+"""Where the services are and how to reach them.
+
+Every value is a setting, read in this order: environment variables (`HEARLOOP_…`, nested with
+`__`, as in `HEARLOOP_S3__ENDPOINT_URL`), then the file that a running embedded stack leaves
+behind (`runs/stack/stack.env`), then the defaults of the embedded stack. The same code reaches
+AWS S3 (empty endpoint), a Kafka cluster or Postgres by settings alone.
+"""
+
+from pathlib import Path
+
+from pydantic import BaseModel, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = [
+    "Buckets",
+    "KafkaSettings",
+    "S3Settings",
+    "STACK_ENV",
+    "Settings",
+]
+
+STACK_ENV = Path("runs/stack/stack.env")
+
+
+class S3Settings(BaseModel):
+    """Object storage. An empty `endpoint_url` means AWS; empty keys mean boto3's own chain."""
+
+    endpoint_url: str = "http://127.0.0.1:8333"
+    region: str = "us-east-1"
+    access_key_id: str = "hearloop"
+    secret_access_key: SecretStr = SecretStr("hearloop-local")
+
+
+class Buckets(BaseModel):
+    """Names of the buckets."""
+
+    audio: str = "hearloop-audio"
+    snapshots: str = "hearloop-snapshots"
+    artifacts: str = "hearloop-artifacts"
+    events: str = "hearloop-events"
+
+
+class KafkaSettings(BaseModel):
+    """The event log. `security_protocol` and the SASL fields are librdkafka's own."""
+
+    bootstrap_servers: str = "127.0.0.1:9092"
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str = ""
+    sasl_username: str = ""
+    sasl_password: SecretStr = SecretStr("")
+    transcriptions_topic: str = "hearloop.transcriptions"
+    corrections_topic: str = "hearloop.corrections"
+
+
+class Settings(BaseSettings):
+    """All endpoints and credentials of one deployment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HEARLOOP_",
+        env_nested_delimiter="__",
+        env_file=STACK_ENV,
+        extra="ignore",
+        frozen=True,
+    )
+
+    s3: S3Settings = S3Settings()
+    buckets: Buckets = Buckets()
+    kafka: KafkaSettings = KafkaSettings()
+    mlflow_tracking_uri: str = "http://127.0.0.1:5000"
+    database_url: str = "sqlite:///runs/stack/hearloop.db"
+    feature_repository: Path = Path("runs/stack/feast")
+    serving_url: str = "http://127.0.0.1:8080"
+    monitor_url: str = "http://127.0.0.1:8090"
+    model_name: str = "hearloop"
+    """Name of the registered model in MLflow and of the served model in KServe."""
+    cache: Path = Path("runs/cache")
+    """Local copies of content-addressed objects; safe to delete at any time."""

@@ -1,0 +1,177 @@
+"""What one pipeline run does: frozen dataclasses that travel as JSON.
+
+`pipelines.recipes` holds functions that return a `Recipe`; components receive its JSON. This
+module loads neither torch nor lhotse, so that a pipeline compiles in a second.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from hearloop.errors import ConfigurationError
+
+__all__ = [
+    "Corpus",
+    "CorrectionsCorpus",
+    "FolderCorpus",
+    "GatePolicy",
+    "PerSplit",
+    "PromptsCorpus",
+    "Recipe",
+    "RolloutPolicy",
+    "Split",
+    "SyntheticCorpus",
+    "TrainingConfig",
+]
+
+Split = Literal["train", "dev", "test"]
+
+KNOWN_ACCENTS = ("en-us", "en-gb", "en-gb-x-rp")
+"""espeak-ng voices that the base model hears."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerSplit:
+    """A count for each split."""
+
+    train: int
+    dev: int
+    test: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticCorpus:
+    """Calls to a phone assistant, spoken by espeak-ng from a grammar."""
+
+    kind: Literal["synthetic"] = "synthetic"
+    seed: int
+    speakers: PerSplit
+    utterances_per_speaker: PerSplit
+    accents: tuple[str, ...] = KNOWN_ACCENTS
+    new_products: bool = False
+    """Whether the callers also ask for products that did not exist before."""
+    telephone: bool = False
+    """Whether the audio went through a telephone line (300 to 3400 Hz, G.711, 8 kHz)."""
+    snr_db: tuple[float, float] = (15.0, 35.0)
+    """Range from which each speaker's signal-to-noise ratio is drawn, in dB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptsCorpus:
+    """Human telephone prompts of Debian's asterisk-core-sounds-en, split by text."""
+
+    kind: Literal["prompts"] = "prompts"
+    folder: Path | None = None
+    """Where the packages' sounds are; None fetches the two Debian packages into the cache."""
+    dev_share: float = 0.1
+    test_share: float = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderCorpus:
+    """A CSV or JSON-lines manifest or a Kaldi data folder, local or `s3://`."""
+
+    kind: Literal["folder"] = "folder"
+    location: str
+    disjoint_speakers: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorrectionsCorpus:
+    """Human corrections of what the deployed model answered."""
+
+    kind: Literal["corrections"] = "corrections"
+    up_to: int
+    """Sequence number of the last correction that belongs to the corpus."""
+    after: int = 0
+    """Sequence number of the last correction that an earlier run has learnt from."""
+    screened: bool = True
+    """False takes quarantined corrections too: only to measure what they would have done."""
+    dev_share: float = 0.1
+    test_share: float = 0.35
+
+
+Corpus = Annotated[
+    SyntheticCorpus | PromptsCorpus | FolderCorpus | CorrectionsCorpus,
+    Field(discriminator="kind"),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """The budget and the optimiser. Steps, not minutes: a seed gives the same model."""
+
+    steps: int
+    seed: int = 0
+    peak_learning_rate: float = 2e-3
+    batch_seconds: float = 24.0
+    """Audio in a batch, summed over workers."""
+    workers: int = 1
+    warm_start: bool = False
+    """Start from the champion's weights instead of from random ones."""
+    replay_utterances: int = 0
+    """Utterances from the snapshots that the champion learnt from, mixed in while adapting."""
+    corpus_repeats: int = 1
+    """How often the new corpus is repeated relative to the replayed utterances."""
+    average_with_base: tuple[float, ...] = (1.0,)
+    """Candidate shares of the new weights when averaged with the base's; dev sets choose."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatePolicy:
+    """When a challenger may take over. WER differences are absolute fractions."""
+
+    confidence: float = 0.95
+    resamples: int = 2000
+    seed: int = 0
+    golden_margin: float = 0.01
+    """How much worse the challenger may be on the golden set and on each powered slice."""
+    minimum_speakers: int = 10
+    compare: bool = True
+    """False: nothing can be compared; the model is registered without a verdict."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutPolicy:
+    """How a challenger takes the traffic."""
+
+    steps: tuple[int, ...] = (10, 50)
+    """Canary percentages before 100."""
+    requests_per_step: int = 40
+    """Canary answers needed before the next step."""
+    rollback_alpha: float = 0.01
+    """Chance of rolling back a canary that fails no more often than the stable version."""
+    patience_seconds: float = 300.0
+    """How long to wait for traffic before the rollout is left paused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One run: what it learns from, how, and by which rules it is judged and rolled out."""
+
+    name: str
+    corpora: tuple[Corpus, ...]
+    training: TrainingConfig
+    gate: GatePolicy = field(default_factory=GatePolicy)
+    rollout: RolloutPolicy = field(default_factory=RolloutPolicy)
+
+    def to_json(self) -> str:
+        """The recipe as JSON; `from_json` gives an equal recipe."""
+        return _ADAPTER.dump_json(self).decode()
+
+    @classmethod
+    def from_json(cls, text: str) -> "Recipe":
+        """Read a recipe. Raises ConfigurationError that names the wrong field."""
+        try:
+            return _ADAPTER.validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the document"
+            raise ConfigurationError(
+                f"The recipe is wrong at {where}: {first['msg']}; correct it and run again."
+            ) from error
+
+
+_ADAPTER = TypeAdapter(Recipe)
