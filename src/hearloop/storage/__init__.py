@@ -1,0 +1,1 @@
+"""Adapters to what keeps things: objects (S3), events (Kafka), tables (SQL)."""
