@@ -1,0 +1,184 @@
+"""Calls to a phone assistant, spoken by espeak-ng from a grammar.
+
+A speaker is a voice (accent, variant, rate, pitch, pitch range) and a signal-to-noise ratio,
+drawn once. Both voices and sentences belong to a split by a hash of their own, so that no seed
+ever puts a voice or a sentence of the training split into another.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from hearloop.audio import SAMPLE_RATE, Samples, add_noise, encode_flac, telephone
+from hearloop.corpora.espeak import VARIANTS, Voice, speak
+from hearloop.corpora.grammar import sentence
+from hearloop.corpora.utterance import Utterance
+from hearloop.recipe import Split, SyntheticCorpus
+
+__all__ = ["Speaker", "SyntheticCall", "calls", "speakers", "utterances"]
+
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+
+RATE = (140, 200)
+"""Words a minute; espeak-ng's own rate is 175."""
+PITCH = (30, 70)
+PITCH_RANGE = (30, 70)
+"""Of espeak-ng's 0 to 99, where 50 is the voice's own; further out it stops sounding human."""
+
+SPEECH_LEVEL_DBFS = -26.0
+"""RMS of the speech: the nominal active speech level of ITU-T P.830, in dB to full scale."""
+PAUSE_S = (0.1, 0.3)
+"""Silence (noise only) before and after the words, in seconds."""
+
+FIRST_CALL = datetime(2024, 1, 1, 8, tzinfo=UTC)
+"""Synthetic calls come one a minute from this moment; no clock is read."""
+
+_WORKERS = 2
+"""Threads: each waits for an espeak-ng process, then adds noise; more gains nothing on 2 cores."""
+_AHEAD = 8
+"""Calls spoken ahead of the consumer: bounds memory to a few MB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speaker:
+    """A voice in its surroundings."""
+
+    voice: Voice
+    snr_db: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticCall:
+    """One call: `utterances` are (text, float32 samples (n,) at 16 kHz)."""
+
+    call: str
+    speaker: str
+    accent: str
+    utterances: list[tuple[str, Samples]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Script:
+    """All that determines the sound of one call."""
+
+    call: str
+    speaker: Speaker
+    sentences: tuple[str, ...]
+    telephone: bool
+
+
+def calls(
+    corpus: SyntheticCorpus, split: Split, count: int, utterances_per_call: int
+) -> Iterator[SyntheticCall]:
+    """Speak `count` calls, each by a speaker of its own, in a fixed order.
+
+    Equal arguments give equal samples; a larger `count` only adds calls.
+    """
+    scripts = _scripts(corpus, split, count, utterances_per_call)
+    waiting: deque[Future[SyntheticCall]] = deque()
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        for script in scripts:
+            waiting.append(pool.submit(_spoken, script))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def utterances(corpus: SyntheticCorpus) -> Iterator[Utterance]:
+    """Speak the whole corpus, one call a speaker, split by split."""
+    for split in SPLITS:
+        count = getattr(corpus.speakers, split)
+        each = getattr(corpus.utterances_per_speaker, split)
+        for number, call in enumerate(calls(corpus, split, count, each)):
+            for position, (text, samples) in enumerate(call.utterances):
+                yield Utterance(
+                    id=f"{call.call}-{position:02d}",
+                    audio=encode_flac(samples),
+                    text=text,
+                    speaker=call.speaker,
+                    split=split,
+                    recorded_at=FIRST_CALL + timedelta(minutes=number, seconds=5 * position),
+                    call=call.call,
+                    accent=call.accent,
+                )
+
+
+def speakers(corpus: SyntheticCorpus, split: Split, count: int) -> list[Speaker]:
+    """The first `count` speakers of a split: accents take turns, no voice comes twice."""
+    found: dict[str, Speaker] = {}
+    rng = _rng(corpus, split, "speakers")
+    while len(found) < count:
+        accent = corpus.accents[len(found) % len(corpus.accents)]
+        voice = Voice(
+            accent=accent,
+            variant=VARIANTS[rng.integers(len(VARIANTS))],
+            rate=int(rng.integers(*RATE)),
+            pitch=int(rng.integers(*PITCH)),
+            pitch_range=int(rng.integers(*PITCH_RANGE)),
+        )
+        snr_db = float(rng.uniform(*corpus.snr_db))
+        if voice.name not in found and _split_of(voice.name) == split:
+            found[voice.name] = Speaker(voice=voice, snr_db=snr_db)
+    return list(found.values())
+
+
+def _scripts(
+    corpus: SyntheticCorpus, split: Split, count: int, utterances_per_call: int
+) -> Iterator[_Script]:
+    for number, speaker in enumerate(speakers(corpus, split, count)):
+        call = f"{_name(corpus)}-{split}-{number:04d}"
+        rng = _rng(corpus, split, call)
+        said: list[str] = []
+        while len(said) < utterances_per_call:
+            drawn = sentence(rng, new_products=corpus.new_products)
+            if _split_of(drawn) == split:
+                said.append(drawn)
+        yield _Script(call=call, speaker=speaker, sentences=tuple(said), telephone=corpus.telephone)
+
+
+def _spoken(script: _Script) -> SyntheticCall:
+    rng = np.random.default_rng(_number(script.call))
+    spoken = []
+    for text, samples in zip(
+        script.sentences, speak(script.speaker.voice, script.sentences), strict=True
+    ):
+        heard = add_noise(_placed(samples, rng), script.speaker.snr_db, rng)
+        spoken.append((text, telephone(heard) if script.telephone else heard))
+    voice = script.speaker.voice
+    return SyntheticCall(
+        call=script.call, speaker=voice.name, accent=voice.accent, utterances=spoken
+    )
+
+
+def _placed(samples: Samples, rng: np.random.Generator) -> Samples:
+    """The words at the nominal level, between two pauses."""
+    gain = 10 ** (SPEECH_LEVEL_DBFS / 20) / np.sqrt(np.mean(samples**2))
+    before, after = (int(seconds * SAMPLE_RATE) for seconds in rng.uniform(*PAUSE_S, size=2))
+    return np.pad(samples * np.float32(gain), (before, after))
+
+
+def _split_of(key: str) -> Split:
+    """The split that a voice or a sentence belongs to, whatever the seed: 70, 10 or 20 %."""
+    share = _number(key) % 10
+    return "train" if share < 7 else "dev" if share < 8 else "test"
+
+
+def _name(corpus: SyntheticCorpus) -> str:
+    """A short name of what the callers are, apart from how many there are."""
+    kept = asdict(corpus)
+    del kept["speakers"], kept["utterances_per_speaker"]
+    return f"synthetic{corpus.seed}-{_number(repr(sorted(kept.items()))) % 16**6:06x}"
+
+
+def _rng(corpus: SyntheticCorpus, split: Split, purpose: str) -> np.random.Generator:
+    return np.random.default_rng(_number(f"{_name(corpus)}/{split}/{purpose}"))
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

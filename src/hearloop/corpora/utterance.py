@@ -1,0 +1,37 @@
+"""What every corpus yields: utterances, or the reason why something is none."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from hearloop.recipe import Split
+
+__all__ = ["Rejected", "Utterance"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Utterance:
+    """One utterance as a corpus gives it: neither its audio nor its text has been checked.
+
+    id: unique in the corpus and free of `/`; audio: the encoded bytes as found; recorded_at:
+    when it was said, with a time zone; correction: id of the correction that the text is from.
+    """
+
+    id: str
+    audio: bytes
+    text: str
+    speaker: str
+    split: Split
+    recorded_at: datetime
+    call: str | None = None
+    accent: str | None = None
+    language: str = "en"
+    contributor: str | None = None
+    correction: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejected:
+    """Something in a corpus that cannot be an utterance, and why, in one sentence."""
+
+    id: str
+    reason: str
