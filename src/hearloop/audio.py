@@ -5,11 +5,13 @@ Samples are float32 in [-1, 1), mono, shape (n,), at SAMPLE_RATE.
 
 import hashlib
 import io
+from collections.abc import Callable
 
 import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
+from scipy.fft import next_fast_len
 from scipy.signal import butter, sosfilt
 
 __all__ = [
@@ -35,6 +37,7 @@ _MU = 255.0
 _NOISE_SHARES = {"white": 0.2, "pink": 0.4, "babble": 0.4}
 """Mean shares of power in the noise around a speaker."""
 _BABBLE_VOICES = 5
+_SWELL_STEP = SAMPLE_RATE // 100
 _SYLLABLES_HZ = 4.0
 """Speech is modulated mostly at its syllable rate (Houtgast and Steeneken 1985)."""
 
@@ -80,8 +83,7 @@ def add_noise(samples: Samples, snr_db: float, rng: np.random.Generator) -> Samp
 
 def _pink(n: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Noise whose power falls by 3 dB an octave, as room noise does; unit power."""
-    frequencies = np.fft.rfftfreq(n, 1 / SAMPLE_RATE)
-    return _shaped(n, rng, 1 / np.sqrt(np.maximum(frequencies, 50.0)))
+    return _shaped(n, rng, lambda hertz: 1 / np.sqrt(np.maximum(hertz, 50.0)))
 
 
 def _babble(n: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -90,20 +92,23 @@ def _babble(n: int, rng: np.random.Generator) -> NDArray[np.float64]:
     The long-term spectrum of speech is flat to 500 Hz and then falls by 9 dB an octave
     (Byrne et al. 1994).
     """
-    frequencies = np.fft.rfftfreq(n, 1 / SAMPLE_RATE)
-    spectrum = np.where(frequencies < 80.0, 0.0, np.maximum(frequencies / 500.0, 1.0) ** -1.5)
-    time = np.arange(n) / SAMPLE_RATE
-    rates, phases = rng.uniform(0.6, 1.4, _BABBLE_VOICES), rng.uniform(0, 2 * np.pi, _BABBLE_VOICES)
-    swell = sum(
-        1 + np.sin(2 * np.pi * _SYLLABLES_HZ * rate * time + phase)
-        for rate, phase in zip(rates, phases, strict=True)
-    )
-    babble = _shaped(n, rng, spectrum) * swell
+    rates = _SYLLABLES_HZ * rng.uniform(0.6, 1.4, (_BABBLE_VOICES, 1))
+    phases = rng.uniform(0, 2 * np.pi, (_BABBLE_VOICES, 1))
+    knots = np.arange(0, n + _SWELL_STEP, _SWELL_STEP)
+    swell = np.sum(1 + np.sin(2 * np.pi * rates * knots / SAMPLE_RATE + phases), axis=0)
+    steady = _shaped(n, rng, lambda hertz: (hertz >= 80.0) * np.maximum(hertz / 500.0, 1.0) ** -1.5)
+    babble = steady * np.interp(np.arange(n), knots, swell)
     return babble / np.sqrt(np.mean(babble**2))
 
 
-def _shaped(n: int, rng: np.random.Generator, spectrum: NDArray[np.float64]) -> NDArray[np.float64]:
-    shaped = np.fft.irfft(np.fft.rfft(rng.standard_normal(n)) * spectrum, n)
+def _shaped(
+    n: int, rng: np.random.Generator, amplitude: Callable[[NDArray[np.float64]], NDArray]
+) -> NDArray[np.float64]:
+    """Gaussian noise (n,) whose spectrum follows `amplitude` of a frequency in Hz; unit power."""
+    length = next_fast_len(n, real=True)
+    spectrum = np.fft.rfft(rng.standard_normal(length))
+    spectrum *= amplitude(np.fft.rfftfreq(length, 1 / SAMPLE_RATE))
+    shaped = np.fft.irfft(spectrum, length)[:n]
     return shaped / np.sqrt(np.mean(shaped**2))
 
 
