@@ -185,6 +185,12 @@ class S3Objects:
                 f"for {uri} ({code}); check HEARLOOP_S3__ACCESS_KEY_ID and "
                 "HEARLOOP_S3__SECRET_ACCESS_KEY."
             )
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
+        if status < 500:
+            return ConfigurationError(
+                f"Object storage at {self._endpoint} rejected the request for {uri}: {error}; "
+                "check the bucket's name and the settings under HEARLOOP_S3__."
+            )
         return ServiceUnavailable(
             f"Object storage at {self._endpoint} failed for {uri}: {error}; try again later."
         )
