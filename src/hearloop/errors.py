@@ -9,7 +9,8 @@
     │   ├── NotFound            nothing is stored under that name
     │   ├── Conflict            somebody else wrote first
     │   ├── IntegrityError      stored bytes are not what their digest says
-    │   └── ValidationFailed    a snapshot breaks a critical expectation
+    │   ├── ValidationFailed    a snapshot breaks a critical expectation
+    │   └── VersionRefused      a model version failed its checks and takes no traffic
     ├── ServiceUnavailable      a service we depend on did not answer
     └── TrainingFailed          a training worker ended without a model
 
@@ -29,6 +30,7 @@ __all__ = [
     "ServiceUnavailable",
     "TrainingFailed",
     "ValidationFailed",
+    "VersionRefused",
 ]
 
 
@@ -70,6 +72,10 @@ class IntegrityError(DataError):
 
 class ValidationFailed(DataError):
     """A snapshot breaks a critical expectation."""
+
+
+class VersionRefused(DataError):
+    """A model version failed its checks before it could take traffic; the old one serves on."""
 
 
 class ServiceUnavailable(HearloopError):
