@@ -6,16 +6,17 @@ behind (`runs/stack/stack.env`), then the defaults of the embedded stack. The sa
 AWS S3 (empty endpoint), a Kafka cluster or Postgres by settings alone.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import BaseModel, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 __all__ = [
+    "STACK_ENV",
     "Buckets",
     "KafkaSettings",
     "S3Settings",
-    "STACK_ENV",
     "Settings",
 ]
 
@@ -70,8 +71,24 @@ class Settings(BaseSettings):
     database_url: str = "sqlite:///runs/stack/hearloop.db"
     feature_repository: Path = Path("runs/stack/feast")
     serving_url: str = "http://127.0.0.1:8080"
+    serving_grpc_port: int = 8081
+    """Where the model server listens for V2 over gRPC, on the host of `serving_url`."""
     monitor_url: str = "http://127.0.0.1:8090"
     model_name: str = "hearloop"
     """Name of the registered model in MLflow and of the served model in KServe."""
     cache: Path = Path("runs/cache")
     """Local copies of content-addressed objects; safe to delete at any time."""
+
+    def to_environment(self) -> dict[str, str]:
+        """The settings as environment variables, secrets in the clear: for processes we start."""
+        return dict(_variables("HEARLOOP", self))
+
+
+def _variables(prefix: str, settings: BaseModel) -> Iterator[tuple[str, str]]:
+    separator = "_" if isinstance(settings, Settings) else "__"
+    for name, value in settings:
+        variable = f"{prefix}{separator}{name.upper()}"
+        if isinstance(value, BaseModel):
+            yield from _variables(variable, value)
+        else:
+            yield variable, value.get_secret_value() if isinstance(value, SecretStr) else str(value)

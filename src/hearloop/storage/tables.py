@@ -1,0 +1,206 @@
+"""What Hearloop remembers in SQL: SQLite here, Postgres by URL.
+
+This module holds the one MetaData, the engine, and the two tables that several rooms write:
+decisions (append-only) and claims. Rollouts and corrections have their tables beside it.
+
+    >>> database = engine(settings)
+    >>> Claims(database).claim("run-5f2c", owner="monitor")
+    True
+    >>> Decisions(database).append(
+    ...     kind="trigger", subject="run-5f2c", decision="retrain", reason="harm on 14 calls"
+    ... )
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    Connection,
+    DateTime,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    event,
+    insert,
+    select,
+)
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import IntegrityError as DuplicateKey
+from sqlalchemy.exc import OperationalError
+
+from hearloop.config import Settings
+from hearloop.errors import ServiceUnavailable
+
+__all__ = ["Claims", "Decision", "Decisions", "engine", "ensure_tables", "metadata"]
+
+BUSY_SECONDS = 30.0
+"""How long a writer waits for another before SQLite calls the database locked."""
+
+metadata = MetaData()
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("identity", String(64), nullable=False, unique=True),
+    Column("kind", String(32), nullable=False, index=True),
+    Column("subject", String(128), nullable=False, index=True),
+    Column("decision", String(64), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("evidence", JSON, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+)
+
+claims = Table(
+    "claims",
+    metadata,
+    Column("key", String(128), primary_key=True),
+    Column("owner", String(128), nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+)
+
+
+def engine(settings: Settings) -> Engine:
+    """An engine for the settings' database. Connections are made when first needed."""
+    url = make_url(settings.database_url)
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True)
+    if url.database and url.database != ":memory:":
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    database = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+    event.listen(database, "connect", _configure_sqlite)
+    event.listen(database, "begin", _begin_sqlite)
+    return database
+
+
+def ensure_tables(database: Engine, *tables: Table) -> None:
+    """Create the tables that are missing; processes may race."""
+    try:
+        with database.begin() as connection:
+            metadata.create_all(connection, tables=tables)
+    except OperationalError as error:
+        raise ServiceUnavailable(
+            f"The database {database.url.render_as_string()} cannot be used: {error.orig}; "
+            "check HEARLOOP_DATABASE_URL."
+        ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """One decision with its evidence, as it was recorded."""
+
+    sequence: int
+    kind: str
+    subject: str
+    decision: str
+    reason: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    at: datetime
+    """UTC."""
+
+
+class Decisions:
+    """The append-only log of decisions, the ones to do nothing too."""
+
+    def __init__(self, database: Engine) -> None:
+        self._database = database
+        ensure_tables(database, decisions)
+
+    def append(
+        self,
+        *,
+        kind: str,
+        subject: str,
+        decision: str,
+        reason: str,
+        evidence: Mapping[str, Any] | None = None,
+        identity: str | None = None,
+    ) -> bool:
+        """Record a decision. Returns False if one with the same `identity` is there already.
+
+        A caller that may be killed and run again gives an identity derived from what it decides
+        about; without one, each call records.
+        """
+        row = {
+            "identity": identity or uuid.uuid4().hex,
+            "kind": kind,
+            "subject": subject,
+            "decision": decision,
+            "reason": reason,
+            "evidence": dict(evidence or {}),
+            "at": datetime.now(UTC),
+        }
+        return _insert_new(self._database, decisions, row)
+
+    def list(
+        self, *, kind: str | None = None, subject: str | None = None, after: int = 0
+    ) -> Sequence[Decision]:
+        """Decisions with a sequence number greater than `after`, oldest first."""
+        query = select(decisions).where(decisions.c.sequence > after).order_by("sequence")
+        if kind is not None:
+            query = query.where(decisions.c.kind == kind)
+        if subject is not None:
+            query = query.where(decisions.c.subject == subject)
+        with self._database.connect() as connection:
+            return [_decision(row._mapping) for row in connection.execute(query)]
+
+
+class Claims:
+    """Who may do what must be done once: the first to claim a key owns it for good."""
+
+    def __init__(self, database: Engine) -> None:
+        self._database = database
+        ensure_tables(database, claims)
+
+    def claim(self, key: str, *, owner: str) -> bool:
+        """Whether `owner` holds `key` now, by this call or by an earlier one of its own."""
+        row = {"key": key, "owner": owner, "at": datetime.now(UTC)}
+        return _insert_new(self._database, claims, row) or self.owner(key) == owner
+
+    def owner(self, key: str) -> str | None:
+        """Who holds `key`, if anybody."""
+        with self._database.connect() as connection:
+            return connection.scalar(select(claims.c.owner).where(claims.c.key == key))
+
+
+def _insert_new(database: Engine, table: Table, row: Mapping[str, Any]) -> bool:
+    try:
+        with database.begin() as connection:
+            connection.execute(insert(table).values(**row))
+    except DuplicateKey:
+        return False
+    return True
+
+
+def _decision(row: Mapping[Any, Any]) -> Decision:
+    at = row["at"]
+    return Decision(
+        sequence=row["sequence"],
+        kind=row["kind"],
+        subject=row["subject"],
+        decision=row["decision"],
+        reason=row["reason"],
+        evidence=row["evidence"],
+        at=at if at.tzinfo else at.replace(tzinfo=UTC),  # SQLite keeps no time zone
+    )
+
+
+def _configure_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver begins nothing by itself: `_begin_sqlite` does
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """Take the write lock at once: a transaction that reads first cannot wait for it later."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
