@@ -4,6 +4,7 @@ A rollout that is killed anywhere resumes from the store: every action is stored
 carried out, and every action may be carried out twice.
 """
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -81,9 +82,16 @@ class DecisionLog(Protocol):
     """The append-only log of decisions."""
 
     def append(
-        self, *, kind: str, subject: str, decision: str, reason: str, evidence: Mapping[str, Any]
-    ) -> Any:
-        """Record one decision with its evidence."""
+        self,
+        *,
+        kind: str,
+        subject: str,
+        decision: str,
+        reason: str,
+        evidence: Mapping[str, Any],
+        identity: str,
+    ) -> bool:
+        """Record one decision with its evidence, unless one with its identity is there."""
 
 
 class Clock(Protocol):
@@ -169,7 +177,8 @@ class _Loop:
                 traffic = self._finish(other).traffic or traffic
             else:
                 reason = f"version {version} took its place"
-                self.store.save(replace(other, status="superseded", finished=True, reason=reason))
+                replaced = replace(other, status="superseded", finished=True, reason=reason)
+                self._record(self.store.save(replaced), "superseded")
         state = RolloutState(version=version, stable=traffic.stable if traffic else None)
         if state.stable == version:
             state = replace(
@@ -234,14 +243,17 @@ class _Loop:
             action.reason,
         )
         status: Status = _STATUS_AFTER[action.kind]
-        return self.store.save(
+        state = self.store.save(
             replace(state, status=status, percent=action.percent, reason=action.reason, steps=steps)
         )
+        if status == "running":
+            self._record(state, f"shift to {action.percent} %")
+        return state
 
     def _finish(self, state: RolloutState) -> RolloutState:
         """Carry the last decision out to its end; every part of it may be repeated."""
         if state.status == "paused":
-            self._record(state)
+            self._record(state, state.status)
             return state
         traffic = state.traffic
         if traffic is not None:
@@ -255,15 +267,17 @@ class _Loop:
                 )
         if state.status == "promoted":
             self._patiently(lambda: self.registry.promote(state.version))
-        self._record(state)
+        self._record(state, state.status)
         return self.store.save(replace(state, finished=True))
 
-    def _record(self, state: RolloutState) -> None:
+    def _record(self, state: RolloutState, decision: str) -> None:
+        identity = f"rollout|{state.version}|{state.revision}|{decision}"
         self.decisions.append(
             kind="rollout",
             subject=state.version,
-            decision=state.status,
+            decision=decision,
             reason=state.reason,
+            identity=hashlib.sha256(identity.encode()).hexdigest(),
             evidence={"stable": state.stable, "steps": [asdict(step) for step in state.steps]},
         )
 

@@ -1,0 +1,1 @@
+"""The KServe model server: protocol routes around the library's recogniser."""
