@@ -129,6 +129,19 @@ class GatePolicy:
     golden_margin: float = 0.01
     """How much worse the challenger may be on the golden set and on each powered slice."""
     minimum_speakers: int = 10
+    """Fewer speakers in a set or slice cannot show how speakers differ: it is inconclusive."""
+    worthwhile_gain: float = 0.01
+    """A challenger that surely gains less on the new set is rejected, not merely in doubt."""
+    power: float = 0.8
+    """Chance of seeing the minimum detectable effect that a check states."""
+    invented_words_per_minute: float = 2.0
+    """Words heard in recordings without speech; more is allowed up to the champion's own."""
+    maximum_real_time_factor: float = 0.1
+    """Seconds of computing for a second of audio: one core carries ten live calls."""
+    maximum_size_mb: float = 64.0
+    """What a phone or a small server can download and hold, in 10^6 bytes."""
+    minimum_agreement: float = 0.99
+    """Share of utterances that the exported and the trained model must transcribe alike."""
     compare: bool = True
     """False: nothing can be compared; the model is registered without a verdict."""
 

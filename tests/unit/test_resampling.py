@@ -64,7 +64,7 @@ def test_p_values_agree_with_bounds() -> None:
     generator = np.random.default_rng(5)
     resampled = bootstrap(generator.normal(0, 1, (200, 15)), np.ones(15), resamples=2000, seed=6)
     p_values, bounds = resampled.p_not_below(0.1), resampled.bound(0.95)
-    clear = np.abs(p_values - 0.05) > 0.005
+    clear = np.abs(p_values - 0.05) > 0.02  # one reads the tail, the other the spread
     assert np.array_equal((p_values < 0.05)[clear], (bounds < 0.1)[clear])
 
 

@@ -1,0 +1,387 @@
+"""Whether a challenger may take over: a pure function from scores to a verdict.
+
+Each check ends in one of three outcomes, and so does the verdict:
+
+- `pass`: the claim was shown at the policy's confidence;
+- `reject`: the opposite was shown, or a limit is exceeded;
+- `inconclusive`: the evidence shows neither, and the check states the smallest effect that it
+  could have seen (the minimum detectable effect).
+
+One rejecting check rejects the challenger; else one needed check in doubt leaves the verdict in
+doubt. Slices too small to see the margin are reported as in doubt but not needed. A first model
+has nothing to be compared with and stays `unjudged`.
+
+WER is compared on the same utterances, with speakers as blocks (see `hearloop.resampling`). The
+bounds of a check are one-sided, each at the policy's confidence; those of slices hold for all
+slices at once (Bonferroni), and slices pass by Holm's procedure.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from hearloop.errors import InvalidInput
+from hearloop.recipe import GatePolicy
+from hearloop.resampling import Bootstrap, holm
+from hearloop.scores import (
+    CHALLENGER,
+    CHAMPION,
+    ERRORS,
+    GOLDEN,
+    NEW,
+    Evaluation,
+    JudgedModel,
+    difference,
+    sliced,
+)
+from hearloop.scoring import Edit, ScoredUtterance, total
+
+__all__ = ["Check", "CheckOutcome", "Outcome", "Verdict", "gate"]
+
+CheckOutcome = Literal["pass", "reject", "inconclusive"]
+Outcome = Literal["pass", "reject", "inconclusive", "unjudged"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One claim about the challenger. Figures that a check does not have are None."""
+
+    name: str
+    outcome: CheckOutcome
+    needed: bool
+    """Whether doubt here leaves the whole verdict in doubt."""
+    unit: str
+    """Of all figures; "WER" and "deletions" are fractions of the reference words."""
+    champion: float | None
+    challenger: float | None
+    limit: float
+    """What the difference, or the challenger's figure where there is none, is held against."""
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    minimum_detectable: float | None = None
+    blocks: int | None = None
+    """Speakers (else calls, else utterances) that were resampled."""
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What the gate says of a challenger, with every check that it rests on."""
+
+    outcome: Outcome
+    reason: str
+    checks: tuple[Check, ...] = ()
+
+    def to_json(self) -> str:
+        """The verdict as JSON; `from_json` gives an equal verdict."""
+        return _ADAPTER.dump_json(self).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Verdict":
+        """Read a verdict. Raises InvalidInput that names the first wrong field."""
+        try:
+            return _ADAPTER.validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the document"
+            raise InvalidInput(
+                f"The verdict is wrong at {where}: {first['msg']}; judge the evaluation again."
+            ) from error
+
+
+def gate(evaluation: Evaluation, policy: GatePolicy) -> Verdict:
+    """Judge the challenger. The same evaluation and policy always give the same verdict."""
+    if not policy.compare:
+        return Verdict(outcome="unjudged", reason="The recipe asks for no comparison.")
+    if CHAMPION not in evaluation.models:
+        return Verdict(outcome="unjudged", reason="There is no champion to compare with.")
+    checks = (
+        _superior(evaluation, policy),
+        _not_inferior(evaluation, policy, "WER", ERRORS),
+        _not_inferior(evaluation, policy, "deletions", ("deletion",)),
+        *_slices(evaluation, policy),
+        _silence(evaluation, policy),
+        *_limits(evaluation.models[CHALLENGER], evaluation.models[CHAMPION], policy),
+    )
+    return _verdict(checks)
+
+
+def _verdict(checks: tuple[Check, ...]) -> Verdict:
+    rejecting = [check for check in checks if check.outcome == "reject"]
+    doubtful = [check for check in checks if check.needed and check.outcome == "inconclusive"]
+    if rejecting:
+        return Verdict(outcome="reject", reason=_reasons(rejecting), checks=checks)
+    if doubtful:
+        return Verdict(outcome="inconclusive", reason=_reasons(doubtful), checks=checks)
+    return Verdict(outcome="pass", reason="Every needed check passed.", checks=checks)
+
+
+def _reasons(checks: Sequence[Check]) -> str:
+    return " ".join(f"{check.name}: {check.reason}" for check in checks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Comparison:
+    """Errors of both models on the same utterances, with bounds on their difference."""
+
+    name: str
+    unit: str
+    utterances: Sequence[ScoredUtterance]
+    edits: Sequence[Edit]
+    resampled: Bootstrap
+    alpha: float
+    """Chance that one bound is wrong."""
+    policy: GatePolicy
+
+    @property
+    def low(self) -> float:
+        return float(self.resampled.bound(self.alpha))
+
+    @property
+    def high(self) -> float:
+        return float(self.resampled.bound(1 - self.alpha))
+
+    @property
+    def detectable(self) -> float:
+        """Minimum detectable effect; not below what n words without an error can exclude.
+
+        That is -ln(alpha) / n, the "rule of three" of Hanley and Lippman-Hand (1983): models
+        that never differ on ten words are not shown to be equal.
+        """
+        words = sum(one.answers[CHALLENGER].words.length for one in self.utterances)
+        seen = float(self.resampled.detectable(self.alpha, self.policy.power))
+        return max(seen, -log(self.alpha) / words)
+
+    @property
+    def few(self) -> bool:
+        """Whether there are too few speakers to learn from how they differ."""
+        return self.resampled.blocks < self.policy.minimum_speakers
+
+    @property
+    def powered(self) -> bool:
+        """Whether a rise of the allowed margin would be seen."""
+        return not self.few and self.detectable <= self.policy.golden_margin
+
+    def check(self, outcome: CheckOutcome, reason: str, *, limit: float, needed: bool) -> Check:
+        """The check that this comparison decides."""
+        return Check(
+            name=self.name,
+            outcome=outcome,
+            needed=needed,
+            unit=self.unit,
+            champion=self._rate(CHAMPION),
+            challenger=self._rate(CHALLENGER),
+            limit=limit,
+            difference=float(self.resampled.estimate),
+            low=self.low,
+            high=self.high,
+            minimum_detectable=self.detectable,
+            blocks=self.resampled.blocks,
+            reason=reason,
+        )
+
+    def _rate(self, model: str) -> float:
+        counts = total(one.answers[model].words for one in self.utterances)
+        return sum(getattr(counts, f"{edit}s") for edit in self.edits) / max(counts.length, 1)
+
+
+def _compare(
+    name: str,
+    utterances: Sequence[ScoredUtterance],
+    policy: GatePolicy,
+    *,
+    unit: str = "WER",
+    edits: Sequence[Edit] = ERRORS,
+    alpha: float,
+) -> _Comparison:
+    resampled = difference(utterances, edits=edits, resamples=policy.resamples, seed=policy.seed)
+    return _Comparison(
+        name=name,
+        unit=unit,
+        utterances=utterances,
+        edits=edits,
+        resampled=resampled,
+        alpha=alpha,
+        policy=policy,
+    )
+
+
+def _superior(evaluation: Evaluation, policy: GatePolicy) -> Check:
+    """The challenger makes fewer errors on the new set."""
+    name, worthwhile = "WER better on the new set", policy.worthwhile_gain
+    utterances = _utterances(evaluation, NEW)
+    if not utterances:
+        return _nothing(name, "WER", limit=0.0)
+    found = _compare(name, utterances, policy, alpha=1 - policy.confidence)
+    outcome: CheckOutcome
+    if found.few:
+        outcome, reason = "inconclusive", _few(found)
+    elif found.high < 0:
+        outcome, reason = "pass", f"it fell by {_points(-found.high)} or more."
+    elif found.low > -worthwhile:
+        fell = f"fell by {_points(-found.low)} at most" if found.low < 0 else "rose"
+        outcome = "reject"
+        reason = f"it {fell}; a rollout is worth {_points(worthwhile)} or more."
+    else:
+        outcome, reason = "inconclusive", _doubt(found, "no fall was shown")
+    return found.check(outcome, reason, limit=0.0, needed=True)
+
+
+def _not_inferior(
+    evaluation: Evaluation, policy: GatePolicy, unit: str, edits: Sequence[Edit]
+) -> Check:
+    """The challenger has not forgotten what the champion knows."""
+    name, margin = f"{unit} no worse on the golden set", policy.golden_margin
+    utterances = _utterances(evaluation, GOLDEN)
+    if not utterances:
+        return _nothing(name, unit, limit=margin)
+    alpha = 1 - policy.confidence
+    found = _compare(name, utterances, policy, unit=unit, edits=edits, alpha=alpha)
+    return _within_margin(found, shown=found.high < margin, needed=True)
+
+
+def _slices(evaluation: Evaluation, policy: GatePolicy) -> list[Check]:
+    """No slice that could show it got worse by more than the margin."""
+    parts = [
+        (f"WER no worse on the {name} set, {slice_name} {value}", utterances)
+        for name in (GOLDEN, NEW)
+        for (slice_name, value), utterances in sliced(_utterances(evaluation, name)).items()
+    ]
+    alpha = 1 - policy.confidence
+    every = alpha / max(len(parts), 1)
+    compared = [_compare(name, part, policy, alpha=every) for name, part in parts]
+    powered = [found for found in compared if found.powered]
+    p_values = [float(found.resampled.p_not_below(policy.golden_margin)) for found in powered]
+    shown = {
+        found.name: passed for found, passed in zip(powered, holm(p_values, alpha), strict=True)
+    }
+    return [
+        _within_margin(found, shown=shown.get(found.name, False), needed=found.powered)
+        for found in compared
+    ]
+
+
+def _within_margin(found: _Comparison, *, shown: bool, needed: bool) -> Check:
+    """Decide a claim of non-inferiority that a test has `shown`, or has not."""
+    margin = found.policy.golden_margin
+    allowed = f"{_points(margin)} allowed"
+    outcome: CheckOutcome
+    if found.few:
+        outcome, reason = "inconclusive", _few(found)
+    elif found.high < 0:
+        outcome, reason = "pass", f"it fell by {_points(-found.high)} or more."
+    elif shown and found.powered:
+        outcome, reason = "pass", f"it rose by less than the {allowed}."
+    elif found.low > 0 and found.high >= margin:
+        outcome, needed = "reject", True
+        reason = f"it rose by {_points(found.low)} or more, perhaps past the {allowed}."
+    else:
+        outcome = "inconclusive"
+        reason = _doubt(found, f"a rise past the {allowed} is not excluded")
+    return found.check(outcome, reason, limit=margin, needed=needed)
+
+
+def _silence(evaluation: Evaluation, policy: GatePolicy) -> Check:
+    """The challenger keeps silent where nobody speaks.
+
+    The clips are the same in each evaluation, so their figures are compared without a test.
+    """
+    name, unit = "words invented without speech", "words a minute"
+    champion = evaluation.invented_words_per_minute(CHAMPION)
+    limit = max(policy.invented_words_per_minute, champion)
+    if not evaluation.clips:
+        return _nothing(name, unit, limit=limit)
+    challenger = evaluation.invented_words_per_minute(CHALLENGER)
+    return _limit(name, unit, champion, challenger, limit=limit)
+
+
+def _limits(challenger: JudgedModel, champion: JudgedModel, policy: GatePolicy) -> list[Check]:
+    """Speed, size and agreement of the exported with the trained model."""
+    speed, size = "real-time factor", "size"
+    checks = [
+        _limit(
+            speed,
+            "seconds a second of audio",
+            champion.real_time_factor,
+            challenger.real_time_factor,
+            limit=policy.maximum_real_time_factor,
+        ),
+        _limit(
+            size,
+            "MB",
+            champion.size_bytes / 1e6,
+            challenger.size_bytes / 1e6,
+            limit=policy.maximum_size_mb,
+        ),
+    ]
+    return [*checks, _agreement(challenger.agreement, champion.agreement, policy)]
+
+
+def _agreement(challenger: float | None, champion: float | None, policy: GatePolicy) -> Check:
+    name, unit = "exported and trained model agree", "share of utterances"
+    limit = policy.minimum_agreement
+    if challenger is None:
+        return _nothing(name, unit, limit=limit)
+    agrees = challenger >= limit
+    return Check(
+        name=name,
+        outcome="pass" if agrees else "reject",
+        needed=True,
+        unit=unit,
+        champion=champion,
+        challenger=challenger,
+        limit=limit,
+        reason=f"{challenger:.1%} are alike; {limit:.1%} are asked for.",
+    )
+
+
+def _limit(name: str, unit: str, champion: float, challenger: float, *, limit: float) -> Check:
+    """A figure that must not exceed its limit. Not a number exceeds every limit."""
+    return Check(
+        name=name,
+        outcome="pass" if challenger <= limit else "reject",
+        needed=True,
+        unit=unit,
+        champion=champion,
+        challenger=challenger,
+        limit=limit,
+        reason=f"{challenger:.3g} {unit}; {limit:.3g} are allowed.",
+    )
+
+
+def _nothing(name: str, unit: str, *, limit: float) -> Check:
+    return Check(
+        name=name,
+        outcome="inconclusive",
+        needed=True,
+        unit=unit,
+        champion=None,
+        challenger=None,
+        limit=limit,
+        reason="nothing was measured.",
+    )
+
+
+def _utterances(evaluation: Evaluation, name: str) -> Sequence[ScoredUtterance]:
+    return evaluation.sets[name].utterances if name in evaluation.sets else ()
+
+
+def _few(found: _Comparison) -> str:
+    blocks, least = found.resampled.blocks, found.policy.minimum_speakers
+    return f"{blocks} speakers are too few to judge by; {least} are needed."
+
+
+def _doubt(found: _Comparison, what: str) -> str:
+    return f"{what}; the smallest effect to be seen here is {_points(found.detectable)}."
+
+
+def _points(fraction: float) -> str:
+    """A difference of two rates in percentage points."""
+    return f"{100 * fraction:.2f} points"
+
+
+_ADAPTER = TypeAdapter(Verdict)
