@@ -46,7 +46,8 @@ def clips() -> Iterator[Clip]:
             noise = make(generator)
             gain = 10 ** (level / 20) / np.sqrt(np.mean(noise**2))
             samples = np.clip(gain * noise, -1.0, 1.0).astype(np.float32)
-            yield Clip(kind=kind, samples=telephone(samples) if position % 2 else samples)
+            heard = telephone(samples) if position % 2 else samples
+            yield Clip(kind=kind, samples=np.clip(heard, -1.0, 1.0))
 
 
 def _times() -> Noise:
