@@ -1,0 +1,52 @@
+"""The shape of the recogniser, known without torch: the server needs it to pad and to tell time."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from hearloop.features import FRAME_SECONDS, MEL_BINS
+
+__all__ = ["DOWNSAMPLING", "OUTPUT_SECONDS", "STATES", "Architecture"]
+
+DOWNSAMPLING: Final = 4
+"""Feature frames for each output frame: two convolutions of stride 2."""
+OUTPUT_SECONDS: Final = DOWNSAMPLING * FRAME_SECONDS
+"""Distance between output frames, 40 ms."""
+STATES: Final = ("front", "middle", "ahead", "hidden", "cell")
+"""Names of the network's states, in the order of the graph's inputs and outputs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """Sizes of a recogniser; the defaults have 2.7 million weights."""
+
+    vocabulary: int
+    """Symbols, the CTC blank included."""
+    front_channels: int = 192
+    """Channels after the first convolution; the second one brings them to `hidden`."""
+    hidden: int = 320
+    """Width of the LSTMs."""
+    layers: int = 3
+    lookahead: int = 4
+    """Output frames that the network sees beyond the one it writes: 160 ms."""
+    tail: int = 6
+    """Output frames of digital silence after the last one: the look-ahead, and two more because
+    CTC may write a character late. Training and serving pad alike; no last word is lost."""
+
+    @property
+    def tail_frames(self) -> int:
+        """Feature frames of digital silence to append, besides what fills the last output."""
+        return self.tail * DOWNSAMPLING
+
+    def padded_frames(self, frames: int) -> int:
+        """Length of an utterance of `frames` feature frames with its tail, a multiple of 4."""
+        return -(-frames // DOWNSAMPLING) * DOWNSAMPLING + self.tail_frames
+
+    def state_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
+        """Shape of each state for `batch` streams; a new stream starts with zeros."""
+        return {
+            "front": (batch, MEL_BINS, 1),
+            "middle": (batch, self.front_channels, 1),
+            "ahead": (batch, self.hidden, self.lookahead),
+            "hidden": (batch, self.layers, self.hidden),
+            "cell": (batch, self.layers, self.hidden),
+        }

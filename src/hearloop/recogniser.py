@@ -1,0 +1,131 @@
+"""The recogniser that the server runs: ONNX Runtime on verified bundles, without torch.
+
+Whole recordings and live streams go through the same graph, the same features and the same
+padding of the end, so a recording streamed in pieces gives the text that it gives as a whole.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from hearloop import decoding
+from hearloop.architecture import DOWNSAMPLING, OUTPUT_SECONDS
+from hearloop.bundle import Bundle, verify
+from hearloop.decoding import Transcript
+from hearloop.features import FLOOR, MEL_BINS, LogMelStream, Matrix, Samples, log_mel
+from hearloop.graph import Graph
+from hearloop.tokenizer import Tokenizer
+
+__all__ = ["Recogniser", "Stream"]
+
+_BATCH_FRAMES: Final = 6_000
+"""Feature frames (a minute of audio) that are recognised together: bounds the memory."""
+_CHUNK_FRAMES: Final = 4 * DOWNSAMPLING
+"""Feature frames (160 ms) that a live stream gathers before it runs the graph."""
+
+
+class Recogniser:
+    """Speech to text. Safe to use from several threads at once.
+
+    >>> recogniser = Recogniser.load(Path("bundle"))  # doctest: +SKIP
+    >>> recogniser.transcribe(samples).text  # doctest: +SKIP
+    'transfer twenty pounds to anna'
+    """
+
+    def __init__(self, bundle: Bundle, graph: Graph, tokenizer: Tokenizer) -> None:
+        self.bundle = bundle
+        self._graph = graph
+        self._tokenizer = tokenizer
+        self._delay_s = bundle.architecture.lookahead * OUTPUT_SECONDS
+
+    @classmethod
+    def load(cls, directory: Path) -> "Recogniser":
+        """Load the bundle in `directory`. Raises IntegrityError when any byte is wrong."""
+        bundle = verify(directory)
+        graph = Graph(directory / "model.onnx", bundle.architecture)
+        return cls(bundle, graph, Tokenizer.load(directory / "tokens.txt"))
+
+    def transcribe(self, samples: Samples) -> Transcript:
+        """Text of one recording: (n,) samples at 16 kHz, -1 to 1."""
+        return self.transcribe_many([samples])[0]
+
+    def transcribe_many(self, recordings: Sequence[Samples]) -> list[Transcript]:
+        """Texts of many recordings, in their order; those of like length run together."""
+        log_probs = self.log_probs([log_mel(samples) for samples in recordings])
+        return [self._decode(matrix) for matrix in log_probs]
+
+    def log_probs(self, recordings: Sequence[Matrix]) -> list[npt.NDArray[np.float32]]:
+        """Log-probabilities (frames, V) of each of many feature matrices (t, 80)."""
+        found: dict[int, npt.NDArray[np.float32]] = {}
+        padded = [self.bundle.architecture.padded_frames(len(matrix)) for matrix in recordings]
+        for batch in _batches(padded):
+            # The network is causal: what follows an utterance in the batch cannot change it.
+            x = np.full((len(batch), padded[batch[-1]], MEL_BINS), FLOOR, np.float32)
+            for row, index in enumerate(batch):
+                x[row, : len(recordings[index])] = recordings[index]
+            answers, _ = self._graph.run(x, self._graph.initial_states(len(batch)))
+            for row, index in enumerate(batch):
+                found[index] = answers[row, : padded[index] // DOWNSAMPLING]
+        return [found[index] for index in range(len(recordings))]
+
+    def stream(self) -> "Stream":
+        """A live stream."""
+        return Stream(self)
+
+    def plausibility(self, samples: Samples, text: str) -> float:
+        """How well normalised `text` fits (n,) samples, in nats per character, about 0 at most.
+
+        Raises InvalidTranscript for a character that the model cannot write.
+        """
+        (log_probs,) = self.log_probs([log_mel(samples)])
+        return decoding.plausibility(log_probs, self._tokenizer.encode(text))
+
+    def _decode(self, log_probs: npt.NDArray[np.float32]) -> Transcript:
+        return decoding.transcribe(log_probs, self._tokenizer, delay_s=self._delay_s)
+
+
+def _batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Indices by rising length, cut where a batch padded to its longest gets too big."""
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batches and (len(batches[-1]) + 1) * lengths[index] <= _BATCH_FRAMES:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+class Stream:
+    """One recording that arrives piece by piece. Not to be shared between threads."""
+
+    def __init__(self, recogniser: Recogniser) -> None:
+        self._recogniser = recogniser
+        self._features = LogMelStream()
+        self._states = recogniser._graph.initial_states(1)
+        self._waiting = np.empty((0, MEL_BINS), np.float32)
+        self._log_probs: list[npt.NDArray[np.float32]] = []
+
+    def accept(self, samples: Samples) -> None:
+        """Take the next (n,) samples at 16 kHz and recognise what is complete."""
+        self._waiting = np.concatenate([self._waiting, self._features.accept(samples)])
+        whole = len(self._waiting) // _CHUNK_FRAMES * _CHUNK_FRAMES
+        self._run(whole)
+
+    def finish(self) -> Transcript:
+        """The transcript of everything that was accepted."""
+        rest = np.concatenate([self._waiting, self._features.finish()])
+        length = self._recogniser.bundle.architecture.padded_frames(len(rest))
+        self._waiting = np.full((length, MEL_BINS), FLOOR, np.float32)
+        self._waiting[: len(rest)] = rest
+        self._run(length)
+        return self._recogniser._decode(np.concatenate(self._log_probs))
+
+    def _run(self, frames: int) -> None:
+        if not frames:
+            return
+        x, self._waiting = self._waiting[:frames], self._waiting[frames:]
+        log_probs, self._states = self._recogniser._graph.run(x[None], self._states)
+        self._log_probs.append(log_probs[0])

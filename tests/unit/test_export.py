@@ -1,0 +1,99 @@
+"""`hearloop.export` and `hearloop.bundle`: what is written is what is read."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from hearloop import bundle, export
+from hearloop.architecture import Architecture
+from hearloop.errors import IntegrityError
+from hearloop.graph import Graph
+from hearloop.model import Network
+from hearloop.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    torch.manual_seed(0)
+    architecture = Architecture(vocabulary=len(Tokenizer()), front_channels=8, hidden=12, layers=2)
+    return Network(architecture).eval()
+
+
+@pytest.fixture
+def directory(tmp_path: Path, network: Network) -> Path:
+    export.write_bundle(tmp_path / "bundle", network, Tokenizer(), training="digest")
+    return tmp_path / "bundle"
+
+
+def test_verifies_and_gives_the_weights_back(directory: Path, network: Network) -> None:
+    found = export.verify(directory)
+    assert found.architecture == network.architecture
+    assert found.training == "digest"
+    loaded = export.load_network(found).state_dict()
+    for name, weight in network.state_dict().items():
+        torch.testing.assert_close(loaded[name], weight, rtol=0, atol=0)
+
+
+def test_the_same_weights_have_the_same_digest(tmp_path: Path, network: Network) -> None:
+    one = export.write_bundle(tmp_path / "one", network, Tokenizer(), training="t")
+    other = export.write_bundle(tmp_path / "other", network, Tokenizer(), training="t")
+    assert one.digest == other.digest
+
+
+def test_replaces_an_older_bundle_and_leaves_nothing_else(
+    directory: Path, network: Network
+) -> None:
+    before = export.verify(directory).digest
+    export.write_bundle(directory, network, Tokenizer(), training="another")
+    assert export.verify(directory).digest != before
+    assert [path.name for path in directory.parent.iterdir()] == ["bundle"]
+
+
+@pytest.mark.parametrize("name", bundle.FILES)
+def test_refuses_one_flipped_bit(directory: Path, name: str) -> None:
+    body = bytearray((directory / name).read_bytes())
+    body[len(body) // 2] ^= 1
+    (directory / name).write_bytes(body)
+    with pytest.raises(IntegrityError, match=name):
+        export.verify(directory)
+
+
+@pytest.mark.parametrize("name", [*bundle.FILES, bundle.MANIFEST])
+def test_refuses_a_missing_file(directory: Path, name: str) -> None:
+    (directory / name).unlink()
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        export.verify(directory)
+
+
+@pytest.mark.parametrize("manifest", ["", "[]", "{}", '{"files": {}}', '{"files": 3}'])
+def test_refuses_a_manifest_that_covers_something_else(directory: Path, manifest: str) -> None:
+    (directory / bundle.MANIFEST).write_text(manifest)
+    with pytest.raises(IntegrityError):
+        export.verify(directory)
+
+
+def test_refuses_other_features(directory: Path) -> None:
+    import hashlib
+
+    config = json.loads((directory / "config.json").read_text())
+    config["features"]["bins"] = 40
+    body = json.dumps(config).encode()
+    (directory / "config.json").write_bytes(body)
+    manifest = json.loads((directory / bundle.MANIFEST).read_text())
+    entry = {"sha256": hashlib.sha256(body).hexdigest(), "bytes": len(body)}
+    manifest["files"]["config.json"] = entry
+    (directory / bundle.MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(IntegrityError, match="features"):
+        export.verify(directory)
+
+
+def test_export_stops_when_the_graph_computes_something_else(
+    tmp_path: Path, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Graph.run
+    monkeypatch.setattr(Graph, "run", lambda graph, x, states: run(graph, x * 1.01, states))
+    with pytest.raises(IntegrityError, match="differs from the network"):
+        export.write_bundle(tmp_path / "bundle", network, Tokenizer(), training="t")
+    assert not (tmp_path / "bundle").exists()
