@@ -1,12 +1,19 @@
 """Decoding what strangers send, encoding what we keep, and the channels that speech comes by.
 
-Samples are float32 in [-1, 1), mono, shape (n,), at SAMPLE_RATE.
+Samples are float32 in [-1, 1], mono, shape (n,), at SAMPLE_RATE.
+
+    >>> audio = decode(Path("call.webm").read_bytes(), limits=Limits(seconds=30))
+    >>> stored = encode_flac(audio.samples)
+    >>> uri = f"s3://bucket/audio/{digest(stored)}.flac"
 """
 
 import hashlib
 import io
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
+import av
 import numpy as np
 import soundfile
 import soxr
@@ -14,10 +21,15 @@ from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 from scipy.signal import butter, sosfilt
 
+from hearloop.errors import InvalidAudio
+
 __all__ = [
     "SAMPLE_RATE",
+    "Audio",
+    "Limits",
     "Samples",
     "add_noise",
+    "decode",
     "digest",
     "encode_flac",
     "telephone",
@@ -27,6 +39,9 @@ SAMPLE_RATE = 16_000
 """Samples a second of everything we keep: wideband speech, as all of its models expect."""
 
 Samples = NDArray[np.float32]
+
+_RATES = (8_000, 192_000)
+"""Sample rates that speech is recorded at, in Hz; others are damaged headers."""
 
 _TELEPHONE_RATE = 8_000
 _TELEPHONE_BAND_HZ = (300.0, 3400.0)
@@ -40,6 +55,166 @@ _BABBLE_VOICES = 5
 _SWELL_STEP = SAMPLE_RATE // 100
 _SYLLABLES_HZ = 4.0
 """Speech is modulated mostly at its syllable rate (Houtgast and Steeneken 1985)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a recording may hold. Decoding stops as soon as one is passed, so memory is bounded."""
+
+    bytes: int = 32 * 2**20
+    """Of the encoded recording: 90 s of 96 kHz 16-bit stereo WAV."""
+    seconds: float = 60.0
+    channels: int = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audio:
+    """A decoded recording: `samples` at SAMPLE_RATE, `source_rate` as it was recorded, in Hz."""
+
+    samples: Samples
+    source_rate: int
+
+    @property
+    def seconds(self) -> float:
+        """Duration in seconds."""
+        return len(self.samples) / SAMPLE_RATE
+
+
+def decode(body: bytes, *, limits: Limits | None = None, headerless: str | None = None) -> Audio:
+    """Decode WAV, FLAC, Ogg (Vorbis, Opus), MP3, WebM or MP4 to 16 kHz mono.
+
+    headerless: name of the codec of bytes that have no header (`g722`); nothing is guessed.
+    Channels are averaged. Raises InvalidAudio for anything else, for damaged or truncated
+    recordings, for samples that are not finite, and for what passes `limits`.
+    """
+    limits = limits or Limits()
+    if len(body) > limits.bytes:
+        raise InvalidAudio(
+            f"The recording has {len(body)} bytes where {limits.bytes} are the most; "
+            "send it in parts or in a compressed format."
+        )
+    container = headerless or _container(body)
+    blocks = _ffmpeg_blocks if headerless or container in _FFMPEG else _sndfile_blocks
+    rate, samples = _collect(blocks(body, container), limits)
+    if rate != SAMPLE_RATE:
+        samples = soxr.resample(samples, rate, SAMPLE_RATE).astype(np.float32)
+    if not len(samples):
+        raise InvalidAudio("The recording holds no samples; send one that does.")
+    return Audio(samples=np.clip(samples, -1.0, 1.0), source_rate=rate)
+
+
+_FFMPEG = {"matroska", "mp4"}
+"""Containers that libsndfile cannot read. FFmpeg is told the container and never probes, so it
+never follows a playlist to another file."""
+
+_Block = tuple[int, NDArray[np.float32]]
+"""A sample rate and samples (n, channels)."""
+
+
+def _container(body: bytes) -> str:
+    if body[:4] in (b"RIFF", b"RIFX", b"RF64") and body[8:12] == b"WAVE":
+        _refuse_truncated_wav(body)
+        return "wav"
+    if body[:4] in (b"fLaC", b"OggS"):
+        return "flac" if body[:1] == b"f" else "ogg"
+    if body[:3] == b"ID3" or (len(body) > 1 and body[0] == 0xFF and body[1] & 0xE6 in (0xE2, 0xE4)):
+        return "mp3"
+    if body[:4] == b"\x1a\x45\xdf\xa3":
+        return "matroska"
+    if body[4:8] == b"ftyp":
+        return "mp4"
+    raise InvalidAudio(
+        f"The recording begins with {body[:4].hex() or 'nothing'}, which is no format that we "
+        "know; send WAV, FLAC, Ogg, MP3, WebM or MP4."
+    )
+
+
+def _refuse_truncated_wav(body: bytes) -> None:
+    """libsndfile plays a WAV file that was cut off; what was cut off may be what was said."""
+    order = ">" if body[:4] == b"RIFX" else "<"
+    position = 12
+    while position + 8 <= len(body):
+        (length,) = struct.unpack_from(f"{order}I", body, position + 4)
+        held = len(body) - position - 8
+        if body[position : position + 4] == b"data":
+            # A recorder that streams writes no length, or the largest one.
+            if held < length < 0x7FFFF000:
+                raise InvalidAudio(
+                    f"The WAV header announces {length} bytes of samples and {held} are there; "
+                    "send the whole file."
+                )
+            return
+        position += 8 + length + length % 2
+
+
+def _collect(blocks: Iterator[_Block], limits: Limits) -> tuple[int, Samples]:
+    """Average the channels of each block, and stop at the first limit that is passed."""
+    rate, total, parts = 0, 0, []
+    for block_rate, block in blocks:
+        frames, channels = block.shape
+        if channels > limits.channels:
+            raise InvalidAudio(
+                f"The recording has {channels} channels where {limits.channels} are the most; "
+                "mix it down first."
+            )
+        if not _RATES[0] <= block_rate <= _RATES[1] or rate not in (0, block_rate):
+            raise InvalidAudio(
+                f"The recording has a sample rate of {block_rate} Hz; send one constant rate "
+                f"between {_RATES[0]} and {_RATES[1]} Hz."
+            )
+        rate, total = block_rate, total + frames
+        if total > limits.seconds * rate:
+            raise InvalidAudio(
+                f"The recording is longer than {limits.seconds:g} s; send it in parts."
+            )
+        if not np.isfinite(block).all():
+            raise InvalidAudio("The recording holds samples that are not finite; record it again.")
+        parts.append(np.clip(block, -1.0, 1.0).mean(axis=1, dtype=np.float32))
+    return rate, np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+
+def _sndfile_blocks(body: bytes, container: str) -> Iterator[_Block]:
+    """Decode by libsndfile, at most a second at a time."""
+    try:
+        with soundfile.SoundFile(io.BytesIO(body)) as recording:
+            rate, announced, read = recording.samplerate, recording.frames, 0
+            # Enough for _collect to refuse what it has to before anything is decoded.
+            yield rate, np.zeros((0, recording.channels), np.float32)
+            while len(block := recording.read(rate, dtype="float32", always_2d=True)):
+                read += len(block)
+                yield rate, block
+    except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
+        raise InvalidAudio(f"The recording is no sound {container} file: {error}") from error
+    if container == "flac" and read < announced:
+        raise InvalidAudio(
+            f"The FLAC header announces {announced} samples and {read} are there; "
+            "send the whole file."
+        )
+
+
+def _ffmpeg_blocks(body: bytes, container: str) -> Iterator[_Block]:
+    """Decode the first audio stream by FFmpeg, frame by frame."""
+    try:
+        with av.open(
+            io.BytesIO(body), "r", format=container, metadata_errors="replace"
+        ) as recording:
+            if not recording.streams.audio:
+                raise InvalidAudio(f"The {container} recording has no sound; send one that has.")
+            for frame in recording.decode(recording.streams.audio[0]):
+                yield frame.sample_rate, _frame_samples(frame)
+    except (av.FFmpegError, ValueError, OverflowError) as error:
+        raise InvalidAudio(f"The recording is no sound {container} file: {error}") from error
+
+
+def _frame_samples(frame: av.AudioFrame) -> NDArray[np.float32]:
+    """Samples (n, channels) in [-1, 1] of whatever sample format the codec gives."""
+    raw, channels = frame.to_ndarray(), frame.layout.nb_channels
+    samples = raw.T if frame.format.is_planar else raw.reshape(-1, channels)
+    if raw.dtype.kind == "f":
+        return samples.astype(np.float32)
+    scale = 2.0 ** (8 * raw.dtype.itemsize - 1)
+    middle = scale if raw.dtype.kind == "u" else 0.0
+    return ((samples.astype(np.float64) - middle) / scale).astype(np.float32)
 
 
 def encode_flac(samples: Samples) -> bytes:
@@ -102,7 +277,9 @@ def _babble(n: int, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _shaped(
-    n: int, rng: np.random.Generator, amplitude: Callable[[NDArray[np.float64]], NDArray]
+    n: int,
+    rng: np.random.Generator,
+    amplitude: Callable[[NDArray[np.floating]], NDArray[np.floating]],
 ) -> NDArray[np.float64]:
     """Gaussian noise (n,) whose spectrum follows `amplitude` of a frequency in Hz; unit power."""
     length = next_fast_len(n, real=True)
