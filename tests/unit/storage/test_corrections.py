@@ -1,0 +1,173 @@
+"""The store of corrections, on SQLite."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine
+
+from hearloop.config import Settings
+from hearloop.corrections import Correction, Evidence, ScreeningPolicy, correction_id
+from hearloop.errors import NotFound
+from hearloop.storage.corrections import SqlCorrectionStore
+from hearloop.storage.tables import engine
+
+ANYBODY = ScreeningPolicy(maximum_share=1.0)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Engine]:
+    made = engine(Settings(database_url=f"sqlite:///{tmp_path}/hearloop.db"))
+    yield made
+    made.dispose()
+
+
+def correction(
+    request: str, *, contributor: str = "ada", text: str = "pay the gas bill", support: float = 1.0
+) -> Correction:
+    return Correction(
+        id=correction_id(request, contributor, text),
+        sequence=0,
+        request_id=request,
+        call="call-1",
+        speaker="s1",
+        audio_uri=f"s3://audio/audio/{request}.flac",
+        audio_seconds=3.0,
+        hypothesis="pay the bill",
+        model_version="3",
+        text=text,
+        contributor=contributor,
+        received_at="2025-01-01T00:00:00.000000+00:00",
+        evidence=Evidence(plausibility=-0.5, rival_plausibility=-3.0, support=support, rivals=32),
+    )
+
+
+def test_given_back_as_it_was_stored(database: Engine) -> None:
+    store = SqlCorrectionStore(database)
+    plain = replace(correction("r1"), evidence=None, speaker=None)
+    for given_in, place in ((plain, 1), (correction("r2"), 2)):
+        stored, new = store.add(given_in)
+        assert new
+        assert stored == store.get(given_in.id) == replace(given_in, sequence=place)
+    assert store.last() == 2
+
+
+def test_what_is_not_there(database: Engine) -> None:
+    store = SqlCorrectionStore(database)
+    assert (store.last(), store.minutes(), store.list()) == (0, 0.0, [])
+    with pytest.raises(NotFound, match="'nothing'"):
+        store.get("nothing")
+
+
+@settings(deadline=None, derandomize=True, max_examples=20)
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["ada", "bob"])), max_size=12),
+    st.randoms(use_true_random=False),
+)
+def test_adding_is_idempotent_and_its_order_does_not_matter(
+    tmp_path_factory: pytest.TempPathFactory, given_in: list[tuple[int, str]], random: object
+) -> None:
+    corrections = [correction(f"r{number}", contributor=who) for number, who in given_in]
+    shuffled = [*corrections, *corrections]
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    outcomes = []
+    for order in (corrections, shuffled):
+        folder = tmp_path_factory.mktemp("store")
+        database = engine(Settings(database_url=f"sqlite:///{folder}/hearloop.db"))
+        store = SqlCorrectionStore(database)
+        created = [store.add(one)[1] for one in order]
+        assert created.count(True) == len({one.id for one in corrections}) == store.last()
+        assert [one.sequence for one in store.list()] == list(range(1, store.last() + 1))
+        rulings = store.screen(policy=ANYBODY)
+        outcomes.append((rulings, store.digest(), store.minutes()))
+        database.dispose()
+    assert outcomes[0] == outcomes[1]
+
+
+def test_racing_writers_get_a_number_each(database: Engine) -> None:
+    store = SqlCorrectionStore(database)
+    start = threading.Barrier(8)
+
+    def write(writer: int) -> None:
+        start.wait()
+        for number in range(5):
+            store.add(correction(f"r{writer}-{number}"))
+            store.add(correction("the-same"))
+
+    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [one.sequence for one in store.list()] == list(range(1, 42))
+
+
+def test_screening_is_kept_with_its_reason(database: Engine) -> None:
+    store = SqlCorrectionStore(database)
+    for number in range(4):
+        store.add(correction(f"r{number}", support=0.2 if number == 3 else 1.0))
+    assert store.minutes() == 0.0, "nothing counts before it has been screened"
+    store.screen(policy=ANYBODY)
+    assert [one.request_id for one in store.list(statuses=["accepted"])] == ["r0", "r1", "r2"]
+    (doubted,) = store.list(statuses=["quarantined"])
+    assert "20%" in doubted.reason
+    assert store.minutes() == pytest.approx(0.15)
+    assert store.minutes(after=1, up_to=2) == pytest.approx(0.05)
+
+
+def test_only_the_range_is_screened(database: Engine) -> None:
+    store = SqlCorrectionStore(database)
+    for number in range(4):
+        store.add(correction(f"r{number}"))
+    store.screen(after=1, up_to=3, policy=ANYBODY)
+    assert [one.status for one in store.list()] == ["waiting", "accepted", "accepted", "waiting"]
+
+
+def test_digest_follows_the_accepted_ones(database: Engine) -> None:
+    store = SqlCorrectionStore(database)
+    empty = store.digest()
+    for number in range(3):
+        store.add(correction(f"r{number}", support=0.1 if number == 2 else 1.0))
+    store.screen(policy=ANYBODY)
+    assert store.digest() != empty
+    assert store.digest(up_to=2) == store.digest()
+    assert store.digest(up_to=1) != store.digest()
+
+
+def test_nobody_chooses_their_own_rivals(database: Engine) -> None:
+    store = SqlCorrectionStore(database)
+    own = correction("r0", text="call anna")
+    for one in (
+        own,
+        correction("r1", text="eve's own text"),
+        correction("r0", contributor="bob", text="about this audio"),
+        correction("r2", contributor="bob", text="call anna"),
+        correction("r3", contributor="bob", text="pay my gas bill today"),
+        correction("r4", contributor="bob", text="call otto"),
+        correction("r5", contributor="cyd", text="call otto"),
+    ):
+        store.add(one)
+    assert store.rivals(own, 10) == ["call otto", "pay my gas bill today"]
+    assert store.rivals(own, 1) == ["call otto"]
+
+
+def test_waiting_for_evidence_and_for_the_event_log(database: Engine) -> None:
+    store = SqlCorrectionStore(database)
+    waiting = [replace(correction(f"r{n}"), evidence=None) for n in range(3)]
+    confirmed = replace(correction("r9", text="pay the bill"), evidence=None)
+    for one in (*waiting, confirmed):
+        store.add(one)
+    assert [one.id for one in store.unweighed(2)] == [one.id for one in waiting[:2]]
+    assert [one.id for one in store.unweighed(9, besides=[waiting[0].id])] == [
+        one.id for one in waiting[1:]
+    ]
+    found = Evidence(plausibility=-0.1, rival_plausibility=-4.0, support=1.0, rivals=12)
+    store.set_evidence(waiting[0].id, found)
+    assert store.get(waiting[0].id).evidence == found
+    assert len(store.unpublished(9)) == 4
+    store.set_published([waiting[0].id, confirmed.id])
+    assert [one.id for one in store.unpublished(9)] == [one.id for one in waiting[1:]]
