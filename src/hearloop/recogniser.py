@@ -80,8 +80,13 @@ class Recogniser:
 
         Raises InvalidTranscript for a character that the model cannot write.
         """
+        return self.plausibilities(samples, [text])[0]
+
+    def plausibilities(self, samples: Samples, texts: Sequence[str]) -> list[float]:
+        """`plausibility` of each of several texts; the graph runs once for all of them."""
         (log_probs,) = self.log_probs([log_mel(samples)])
-        return decoding.plausibility(log_probs, self._tokenizer.encode(text))
+        encoded = [self._tokenizer.encode(text) for text in texts]
+        return [decoding.plausibility(log_probs, ids) for ids in encoded]
 
     def _decode(self, log_probs: npt.NDArray[np.float32]) -> Transcript:
         return decoding.transcribe(log_probs, self._tokenizer, delay_s=self._delay_s)
