@@ -50,6 +50,9 @@ class Event:
 class EventLog(Protocol):
     """Producer side of the event log."""
 
+    dropped: int
+    """Events that were published and are lost: the queue was full, or the log refused them."""
+
     def publish(self, topic: str, key: str, value: Mapping[str, Any]) -> None:
         """Queue one event without blocking. A full queue drops and counts it, never waits."""
 

@@ -85,6 +85,7 @@ class InMemoryEvents:
         self._logs: dict[tuple[str, int], list[tuple[str, str]]] = {}
         self._committed: dict[tuple[str, str, int], int] = {}
         self._arrived = threading.Condition()
+        self.dropped = 0
 
     def publish(self, topic: str, key: str, value: Mapping[str, Any]) -> None:
         """Append one event to its topic."""
