@@ -17,7 +17,7 @@ slices at once (Bonferroni), and slices pass by Holm's procedure.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 from typing import Literal
 
@@ -65,6 +65,8 @@ class Check:
     minimum_detectable: float | None = None
     blocks: int | None = None
     """Speakers (else calls, else utterances) that were resampled."""
+    part: str | None = None
+    """Slice and class that the check is about; None when it is about all."""
     reason: str
 
 
@@ -247,21 +249,23 @@ def _not_inferior(
 def _slices(evaluation: Evaluation, policy: GatePolicy) -> list[Check]:
     """No slice that could show it got worse by more than the margin."""
     parts = [
-        (f"WER no worse on the {name} set, {slice_name} {value}", utterances)
+        (name, f"{slice_name} {value}", utterances)
         for name in (GOLDEN, NEW)
         for (slice_name, value), utterances in sliced(_utterances(evaluation, name)).items()
     ]
     alpha = 1 - policy.confidence
     every = alpha / max(len(parts), 1)
-    compared = [_compare(name, part, policy, alpha=every) for name, part in parts]
+    compared = [
+        _compare(f"WER no worse on the {name} set, {part}", utterances, policy, alpha=every)
+        for name, part, utterances in parts
+    ]
     powered = [found for found in compared if found.powered]
     p_values = [float(found.resampled.p_not_below(policy.golden_margin)) for found in powered]
-    shown = {
-        found.name: passed for found, passed in zip(powered, holm(p_values, alpha), strict=True)
-    }
+    proven = zip(powered, holm(p_values, alpha), strict=True)
+    shown = {found.name for found, passed in proven if passed}
     return [
-        _within_margin(found, shown=shown.get(found.name, False), needed=found.powered)
-        for found in compared
+        replace(_within_margin(found, shown=found.name in shown, needed=found.powered), part=part)
+        for found, (_, part, _) in zip(compared, parts, strict=True)
     ]
 
 
