@@ -1,0 +1,214 @@
+"""Feedback routes: corrected transcripts come in here.
+
+| route | answer |
+|---|---|
+| `POST /feedback/v1/corrections` | 201 with the stored correction; 200 when it is stored already |
+| `GET /feedback/v1/corrections/{id}` | 200 with the correction and what became of it |
+| `GET /feedback/v1/corrections?status=…` | 200 with a page of them, in order of arrival |
+
+The routes run inside the model server, which weighs corrections with the model that it serves,
+or alone: `python -m serving.feedback` weighs with the registry's champion.
+"""
+
+import argparse
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Protocol
+
+import uvicorn
+from fastapi import APIRouter, BackgroundTasks, FastAPI, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from hearloop import composition
+from hearloop.audio import Samples
+from hearloop.config import Settings
+from hearloop.corrections import LONGEST_TEXT, Status
+from hearloop.errors import HearloopError, ServiceUnavailable
+from hearloop.feedback import Feedback, Plausibilities
+from hearloop.recogniser import Recogniser
+from serving.boundary import Boundary
+from serving.refusals import answer_errors
+
+__all__ = ["Champion", "create_app", "create_router", "desk"]
+
+PORT = 8082
+"""The standalone service's port, beside the model server's 8080 (HTTP) and 8081 (gRPC)."""
+
+LARGEST_BODY = 64 * 1024
+"""Bytes: the longest text several times over."""
+
+MOST_LISTED = 500
+"""Corrections in one page of the list."""
+
+CHAMPION_SECONDS = 30.0
+"""How old the standalone service's knowledge of the champion may be."""
+
+log = logging.getLogger(__name__)
+
+Name = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]*$")]
+"""Safe in an object key and in a log line: no slash, no space, and no dot in front."""
+
+
+class NewCorrection(BaseModel):
+    """The body of a POST."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    request_id: Name
+    text: Annotated[str, Field(max_length=LONGEST_TEXT)]
+    contributor: Name
+
+
+def create_router(feedback: Callable[[], Feedback]) -> APIRouter:
+    """The feedback routes, for any FastAPI application that answers errors as ours do.
+
+    `feedback` is called for each request, so that a database that is away when the server starts
+    delays corrections and not transcription.
+    """
+    router = APIRouter(prefix="/feedback/v1", tags=["feedback"])
+
+    @router.post("/corrections", status_code=201)
+    def add(body: NewCorrection, response: Response, background: BackgroundTasks) -> dict[str, Any]:
+        """Take a corrected transcript of an answered request."""
+        stored, new = feedback().take(
+            request_id=body.request_id, text=body.text, contributor=body.contributor
+        )
+        response.status_code = 201 if new else 200
+        background.add_task(_catch_up, feedback)
+        return stored.to_json()
+
+    @router.get("/corrections/{correction_id}")
+    def get(correction_id: str) -> dict[str, Any]:
+        """One correction, with its evidence, status and reason."""
+        return feedback().store.get(correction_id).to_json()
+
+    @router.get("/corrections")
+    def find(
+        status: Annotated[list[Status] | None, Query()] = None,
+        after: Annotated[int, Query(ge=0)] = 0,
+        limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = 100,
+    ) -> dict[str, Any]:
+        """A page of corrections; `next` is the `after` of the following page, null on the last."""
+        found = feedback().store.list(after=after, statuses=status, limit=limit)
+        following = found[-1].sequence if len(found) == limit else None
+        return {"corrections": [one.to_json() for one in found], "next": following}
+
+    return router
+
+
+def _catch_up(feedback: Callable[[], Feedback]) -> None:
+    """What had to wait; after the answer, so a failure is for the log and for the next time."""
+    try:
+        feedback().catch_up()
+    except HearloopError as error:
+        log.warning("Waiting corrections wait on: %s", error)
+
+
+def desk(settings: Settings, plausibilities: Plausibilities) -> Callable[[], Feedback]:
+    """A function that gives the one Feedback over the settings' services, built when first asked.
+
+    It has a producer of its own: waiting for the event log's acknowledgement of a correction
+    must not wait for that of transcriptions.
+    """
+    lock = threading.Lock()
+    built: list[Feedback] = []
+
+    def get() -> Feedback:
+        with lock:
+            if not built:
+                built.append(
+                    Feedback(
+                        settings=settings,
+                        objects=composition.objects(settings),
+                        events=composition.events(settings),
+                        store=composition.correction_store(settings),
+                        plausibilities=plausibilities,
+                    )
+                )
+            return built[0]
+
+    return get
+
+
+class Models(Protocol):
+    """What the standalone service needs of the registry."""
+
+    def champion(self) -> str | None:
+        """The version under the alias champion."""
+
+    def fetch(self, version: str, destination: Any) -> Any:
+        """A verified copy of its bundle in a local folder."""
+
+
+class Champion:
+    """The registry's champion, loaded when first needed and again when the alias has moved."""
+
+    def __init__(
+        self, registry: Models, settings: Settings, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._registry = registry
+        self._cache = settings.cache / "models"
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._loaded: tuple[str, Recogniser] | None = None
+        self._asked_at = float("-inf")
+
+    def plausibilities(self, samples: Samples, texts: Sequence[str]) -> Sequence[float]:
+        """Nats per character by the champion of half a minute ago at most.
+
+        Raises ServiceUnavailable while there is none.
+        """
+        with self._lock:
+            if self._clock() - self._asked_at > CHAMPION_SECONDS:
+                self._refresh()
+            loaded = self._loaded
+        if loaded is None:
+            raise ServiceUnavailable("The registry has no champion to weigh with yet.")
+        return loaded[1].plausibilities(samples, texts)
+
+    def _refresh(self) -> None:
+        """Load the champion unless it is loaded; a registry that is away leaves the last one."""
+        try:
+            version = self._registry.champion()
+            if version is not None and (self._loaded is None or self._loaded[0] != version):
+                bundle = self._registry.fetch(version, self._cache)
+                self._loaded = (version, Recogniser.load(bundle))
+        except ServiceUnavailable:
+            if self._loaded is None:
+                raise
+            log.warning("The registry is away; weighing on with version %s", self._loaded[0])
+        self._asked_at = self._clock()
+
+
+def create_app(feedback: Callable[[], Feedback]) -> FastAPI:
+    """The standalone service: the feedback routes and a health check."""
+    app = FastAPI(title="Hearloop feedback", docs_url=None, redoc_url=None)
+    answer_errors(app)
+    app.add_middleware(Boundary, largest=LARGEST_BODY)
+    app.include_router(create_router(feedback))
+
+    @app.get("/healthz")
+    def healthz() -> dict[str, str]:
+        """200 when the store of corrections answers."""
+        feedback().store.list(limit=1)
+        return {"status": "ok"}
+
+    return app
+
+
+def main() -> None:
+    """Serve the feedback routes alone."""
+    parser = argparse.ArgumentParser(prog="python -m serving.feedback", description=main.__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=PORT)
+    arguments = parser.parse_args()
+    settings = Settings()
+    champion = Champion(composition.registry(settings), settings)
+    app = create_app(desk(settings, champion.plausibilities))
+    uvicorn.run(app, host=arguments.host, port=arguments.port)
+
+
+if __name__ == "__main__":
+    main()
