@@ -5,12 +5,14 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from hearloop.errors import (
     Conflict,
     HearloopError,
     InvalidAudio,
     InvalidInput,
+    InvalidTranscript,
     NotFound,
     ServiceUnavailable,
     VersionRefused,
@@ -39,6 +41,7 @@ _STATUS: dict[type[HearloopError], HTTPStatus] = {
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     UnsupportedMedia: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     InvalidAudio: HTTPStatus.UNPROCESSABLE_ENTITY,
+    InvalidTranscript: HTTPStatus.UNPROCESSABLE_ENTITY,
     InvalidInput: HTTPStatus.BAD_REQUEST,
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
@@ -64,6 +67,11 @@ def answer_errors(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         return JSONResponse({"error": _sentence(error)}, status_code=HTTPStatus.BAD_REQUEST)
 
+    async def unroutable(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        return JSONResponse({"error": error.detail}, status_code=error.status_code)
+
+    app.add_exception_handler(HTTPException, unroutable)
     app.add_exception_handler(HearloopError, known)
     app.add_exception_handler(RequestValidationError, malformed)
 

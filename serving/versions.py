@@ -44,11 +44,19 @@ class Versions:
         """The traffic in force; None as long as no model is in service."""
         return self._traffic
 
+    def in_service(self) -> Traffic:
+        """The traffic in force. Raises ServiceUnavailable as long as there is none."""
+        if self._traffic is None:
+            raise ServiceUnavailable(
+                "No model is in service yet; roll one out, or wait until the registry answers."
+            )
+        return self._traffic
+
     @property
     def stable(self) -> tuple[str, Recogniser]:
         """The stable version and its recogniser. Raises ServiceUnavailable without one."""
         with self._lock:
-            version = self._in_service().stable
+            version = self.in_service().stable
             return version, self._recognisers[version]
 
     def held(self) -> Mapping[str, Recogniser]:
@@ -77,7 +85,7 @@ class Versions:
         """
         now = self._clock()
         with self._lock:
-            traffic = self._in_service()
+            traffic = self.in_service()
             session = self._sessions.get(call) if call else None
             if session is None or not self._goes_on(session, now):
                 version = _assign(call or request_id, traffic)
@@ -98,13 +106,6 @@ class Versions:
         with self._lock:
             tallies = {version: counter.tally() for version, counter in self._counters.items()}
             return Reading(traffic=self._traffic, epoch=self._epoch, tallies=tallies)
-
-    def _in_service(self) -> Traffic:
-        if self._traffic is None:
-            raise ServiceUnavailable(
-                "No model is in service yet; roll one out, or wait until the registry answers."
-            )
-        return self._traffic
 
     def _goes_on(self, session: Session, now: float) -> bool:
         return session.version in self._recognisers and now - session.seen < IDLE_SECONDS

@@ -1,0 +1,40 @@
+"""`python -m serving`: the model server. Stores and model come from HEARLOOP_* settings."""
+
+import argparse
+import logging
+from collections.abc import Sequence
+
+from hearloop.config import Settings
+from hearloop.telemetry import set_up_logging
+from serving.server import Listening, serve
+
+__all__ = ["main"]
+
+QUIET = ("kserve.trace", "uvicorn.access")
+"""Loggers that write a line for each request: the metrics count them."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the server until it is told to stop."""
+    parser = argparse.ArgumentParser(prog="python -m serving", description=__doc__)
+    parser.add_argument("--http_port", type=int, default=8080)
+    parser.add_argument(
+        "--http_host",
+        default="127.0.0.1",
+        help="the admin routes know no password: only a container listens on 0.0.0.0",
+    )
+    parser.add_argument("--grpc_port", type=int, help="speak gRPC too, on all addresses")
+    chosen = parser.parse_args(arguments)
+    set_up_logging()
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    serve(
+        Settings(),
+        Listening(
+            http_host=chosen.http_host, http_port=chosen.http_port, grpc_port=chosen.grpc_port
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()

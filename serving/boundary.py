@@ -1,0 +1,85 @@
+"""The outermost layer: every request gets an id, no body grows without bound."""
+
+import uuid
+
+from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hearloop.errors import HearloopError
+from serving.caller import REQUEST_ID, Caller
+from serving.refusals import TooLarge, status
+
+__all__ = ["Boundary"]
+
+
+class Boundary:
+    """ASGI middleware. `largest`: bytes of a body that is still read."""
+
+    def __init__(self, app: ASGIApp, largest: int) -> None:
+        self._app = app
+        self._largest = largest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = MutableHeaders(scope=scope)
+        request_id = headers.get(REQUEST_ID) or str(uuid.uuid4())
+        try:
+            Caller.of(headers)
+            self._check_length(headers)
+        except HearloopError as error:
+            await _refuse(error, scope, receive, send)
+            return
+        headers[REQUEST_ID] = request_id
+        await self._bounded(scope, receive, _naming(send, request_id))
+
+    async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application; a body that outgrows the bound is answered with 413 instead."""
+        read = 0
+
+        async def counting() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            return message if read <= self._largest else {"type": "http.disconnect"}
+
+        async def unless_refused(message: Message) -> None:
+            if read <= self._largest:
+                await send(message)
+
+        try:
+            await self._app(scope, counting, unless_refused)
+        except Exception:
+            if read <= self._largest:
+                raise
+        if read > self._largest:
+            await _refuse(self._too_large("more"), scope, receive, send)
+
+    def _check_length(self, headers: Headers) -> None:
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self._largest:
+            raise self._too_large(length)
+
+    def _too_large(self, length: str) -> TooLarge:
+        return TooLarge(
+            f"The body has {length} bytes where {self._largest} are taken; send shorter audio, "
+            "or compress it."
+        )
+
+
+def _naming(send: Send, request_id: str) -> Send:
+    """`send` with the request id among the headers, unless the route has put one there."""
+
+    async def named(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(raw=message.setdefault("headers", [])).setdefault(REQUEST_ID, request_id)
+        await send(message)
+
+    return named
+
+
+async def _refuse(error: HearloopError, scope: Scope, receive: Receive, send: Send) -> None:
+    await JSONResponse({"error": str(error)}, status_code=status(error))(scope, receive, send)

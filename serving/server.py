@@ -1,0 +1,138 @@
+"""The server as a whole: KServe's, with our routes around it and a clean end."""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import kserve
+from fastapi import FastAPI
+from kserve.model_server import app as kserve_app
+
+from hearloop import composition
+from hearloop.audio import Limits, Samples
+from hearloop.config import Settings
+from hearloop.feedback import Feedback, Plausibilities
+from hearloop.storage.corrections import SqlCorrectionStore
+from hearloop.storage.rollouts import SqlTrafficStore
+from hearloop.storage.tables import engine
+from serving import feedback, metrics, traffic, transcription
+from serving.boundary import Boundary
+from serving.model import SpeechDataPlane, SpeechModel
+from serving.refusals import answer_errors
+from serving.request_log import RequestLog
+from serving.transcriber import Transcriber
+from serving.versions import Versions
+
+__all__ = ["Listening", "serve"]
+
+LARGEST_BODY = Limits().bytes * 3 // 2
+"""The largest recording in base64 (4/3) with room for what stands around it."""
+
+GRACE_SECONDS = 10
+"""For requests that are being answered when the server is told to stop."""
+
+DRAIN_SECONDS = 10.0
+"""For logging what was answered: with the grace, less than the 30 s that Kubernetes waits."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listening:
+    """Where the server listens. Without `grpc_port` it speaks REST only."""
+
+    http_host: str
+    http_port: int
+    grpc_port: int | None = None
+
+
+class _OnceItWorks(Generic[_T]):
+    """Builds something at its first use; a failure is not remembered, the result is."""
+
+    def __init__(self, build: Callable[[], _T]) -> None:
+        self._build = build
+        self._lock = threading.Lock()
+        self._built: list[_T] = []
+
+    def __call__(self) -> _T:
+        with self._lock:
+            if not self._built:
+                self._built.append(self._build())
+            return self._built[0]
+
+
+class _SpeechServer(kserve.ModelServer):
+    def __init__(self, listening: Listening, versions: Versions) -> None:
+        super().__init__(
+            http_port=listening.http_port,
+            grpc_port=listening.grpc_port or 0,
+            enable_grpc=listening.grpc_port is not None,
+            workers=1,  # the traffic and its evidence live in one process
+            enable_latency_logging=False,
+            grace_period=GRACE_SECONDS,
+        )
+        self._http_host = listening.http_host
+        self.dataplane = SpeechDataPlane(self.registered_models, versions)
+
+    async def _serve(self) -> None:
+        self._rest_server.config.host = self._http_host  # KServe has no setting for it
+        await super()._serve()
+
+
+def serve(settings: Settings, listening: Listening) -> None:
+    """Serve until SIGTERM or SIGINT; what was answered is logged before this returns."""
+    objects, events = composition.objects(settings), composition.events(settings)
+    database = engine(settings)
+    request_log = RequestLog(settings, objects, events)
+    versions = Versions()
+    transcriber = Transcriber(versions, request_log, threads=len(os.sched_getaffinity(0)))
+    control = traffic.TrafficControl(
+        versions,
+        _OnceItWorks(lambda: composition.registry(settings)),
+        SqlTrafficStore(database, settings.model_name),
+        settings.cache,
+    )
+    metrics.expose(versions, request_log)
+    desk = _OnceItWorks(
+        lambda: Feedback(
+            settings=settings,
+            objects=objects,
+            events=events,
+            store=SqlCorrectionStore(database),
+            plausibilities=_weighing(versions),
+        )
+    )
+    _mount(kserve_app, settings, versions, control, transcriber, desk)
+    model = SpeechModel(settings.model_name, versions, transcriber, control.restore)
+    try:
+        _SpeechServer(listening, versions).start([model])
+    finally:
+        request_log.close(DRAIN_SECONDS)
+
+
+def _mount(
+    app: FastAPI,
+    settings: Settings,
+    versions: Versions,
+    control: traffic.TrafficControl,
+    transcriber: Transcriber,
+    desk: Callable[[], Feedback],
+) -> None:
+    """Put our routes, errors and bounds on KServe's application, before it adds its own."""
+    app.include_router(traffic.create_router(versions, control))
+    app.include_router(transcription.create_router(transcriber, settings.model_name))
+    app.include_router(feedback.create_router(desk))
+    answer_errors(app)
+    app.add_middleware(Boundary, largest=LARGEST_BODY)
+
+
+def _weighing(versions: Versions) -> Plausibilities:
+    """How well texts fit a recording, by the stable version in service."""
+
+    def plausibilities(samples: Samples, texts: Sequence[str]) -> Sequence[float]:
+        _, recogniser = versions.stable
+        return [recogniser.plausibility(samples, text) for text in texts]
+
+    return plausibilities

@@ -1,0 +1,191 @@
+"""Changing the traffic of the running server, and finding it again after a restart.
+
+A version is fetched from the registry, verified and warmed up before it takes a request; one
+that fails is refused and what was in force serves on. What is accepted is stored first, so that
+the server comes back with it.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, StrictInt, TypeAdapter
+
+from hearloop.audio import SAMPLE_RATE
+from hearloop.errors import HearloopError, ServiceUnavailable, VersionRefused
+from hearloop.recogniser import Recogniser
+from hearloop.rollout import Reading, Traffic
+from hearloop.rollout.http import TRAFFIC_ROUTE
+from serving.versions import Versions
+
+__all__ = ["TrafficControl", "TrafficStore", "VersionRegistry", "create_router"]
+
+WARM_UP_SECONDS = (0.02, 1.0, 6.0)
+"""Lengths of the utterances that a version must answer before it serves: the shortest that a
+feature frame fits in, a word, a long sentence."""
+
+RESTORE_SECONDS = 5.0
+"""Between two tries to find the traffic while the database or the registry is away."""
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+
+class VersionRegistry(Protocol):
+    """The part of the model registry that the server needs."""
+
+    def champion(self) -> str | None:
+        """The version that carries the champion alias."""
+
+    def fetch(self, version: str, cache: Path) -> Path:
+        """The verified bundle of a version. Raises NotFound, IntegrityError."""
+
+
+class TrafficStore(Protocol):
+    """Keeps the traffic that was accepted last."""
+
+    def read(self) -> Traffic | None:
+        """The stored traffic, or None."""
+
+    def write(self, traffic: Traffic) -> None:
+        """Store the traffic."""
+
+
+class TrafficControl:
+    """Sets the traffic, one change at a time, beside the requests and never in their way."""
+
+    def __init__(
+        self,
+        versions: Versions,
+        registry: Callable[[], VersionRegistry],
+        store: TrafficStore,
+        cache: Path,
+    ) -> None:
+        self._versions = versions
+        self._registry = registry
+        self._store = store
+        self._cache = cache
+        self._changing = asyncio.Lock()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="traffic")
+
+    async def put(self, traffic: Traffic) -> Reading:
+        """Put `traffic` in force.
+
+        Raises VersionRefused when a version fails its checks and ServiceUnavailable when the
+        registry or the database is away; the old traffic serves on then.
+        """
+        async with self._changing:
+            await self._aside(lambda: self._put(traffic, store=True))
+        return self._versions.reading()
+
+    async def restore(self) -> None:
+        """Put the stored traffic in force, or else the champion; tries until the stores answer.
+
+        Ends at once when someone has set the traffic meanwhile, or when there is nothing yet.
+        """
+        while self._versions.traffic is None:
+            try:
+                async with self._changing:
+                    await self._aside(self._restore)
+                return
+            except ServiceUnavailable as error:
+                log.warning("The traffic cannot be restored yet: %s", error)
+            except HearloopError as error:
+                log.error("The traffic cannot be restored: %s", error)
+                return
+            await asyncio.sleep(RESTORE_SECONDS)
+
+    async def _aside(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def _restore(self) -> None:
+        if self._versions.traffic is not None:
+            return
+        traffic = self._store.read()
+        if traffic is None:
+            champion = self._registry().champion()
+            if champion is None:
+                log.info("No version is registered yet: waiting for the first rollout")
+                return
+            traffic = Traffic(stable=champion)
+        try:
+            self._put(traffic, store=False)
+        except VersionRefused as error:
+            if traffic.canary is None:
+                raise
+            log.error("The stable version serves alone: %s", error)
+            self._put(Traffic(stable=traffic.stable), store=False)
+
+    def _put(self, traffic: Traffic, *, store: bool) -> None:
+        held = self._versions.held()
+        named = [version for version in traffic.weights if version not in held]
+        loaded = {version: self._load(version) for version in named}
+        if store:
+            self._store.write(traffic)
+        self._versions.swap(traffic, {**held, **loaded})
+        log.info("The traffic is now %s", traffic.weights)
+
+    def _load(self, version: str) -> Recogniser:
+        try:
+            recogniser = Recogniser.load(self._registry().fetch(version, self._cache))
+            _warm_up(recogniser)
+        except ServiceUnavailable:
+            raise
+        except Exception as error:  # a model file may make the runtime raise anything
+            raise VersionRefused(
+                f"Version {version} failed its checks and takes no traffic: {error}"
+            ) from error
+        return recogniser
+
+
+def _warm_up(recogniser: Recogniser) -> None:
+    """Let a version answer noise of several lengths. Raises VersionRefused for a wrong answer."""
+    noise = np.random.default_rng(0)
+    for seconds in WARM_UP_SECONDS:
+        samples = noise.normal(0, 0.05, int(seconds * SAMPLE_RATE)).astype(np.float32)
+        confidence = recogniser.transcribe(samples).confidence
+        if not (math.isfinite(confidence) and 0 <= confidence <= 1):
+            raise VersionRefused(
+                f"it answered {seconds} s of noise with confidence {confidence}, which is no "
+                "number from 0 to 1."
+            )
+
+
+class _NewTraffic(BaseModel):
+    """The body of a PUT."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    stable: str
+    canary: str | None = None
+    canary_percent: StrictInt = 0
+
+
+def create_router(versions: Versions, control: TrafficControl) -> APIRouter:
+    """The admin routes that a rollout drives."""
+    router = APIRouter(tags=["rollout"])
+    readings = TypeAdapter(Reading)
+
+    @router.get(TRAFFIC_ROUTE)
+    async def read() -> dict[str, object]:
+        """The traffic, and what each version did since it was set."""
+        return _body(readings.dump_python(versions.reading(), mode="json"))
+
+    @router.put(TRAFFIC_ROUTE)
+    async def write(new: _NewTraffic) -> dict[str, object]:
+        """Set the traffic. 422 when a version fails its checks: the old traffic serves on."""
+        traffic = Traffic(stable=new.stable, canary=new.canary, canary_percent=new.canary_percent)
+        return _body(readings.dump_python(await control.put(traffic), mode="json"))
+
+    def _body(reading: dict[str, object]) -> dict[str, object]:
+        traffic = versions.traffic
+        return {**reading, "weights": traffic.weights if traffic else {}}
+
+    return router
