@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from hearloop.drift.reference import Condition, Reference
 
-__all__ = ["LARGEST_CALL", "Comparison", "combined", "initial", "step"]
+__all__ = ["LARGEST_CALL", "Comparison", "by_signal", "combined", "initial", "step"]
 
 LARGEST_CALL = 8
 """Utterances from which a longer call counts as one of this many: its mean varies less than that
@@ -71,17 +71,26 @@ class _Scale:
         return np.where(np.isnan(x)[..., None, None, None], 1.0, bets)
 
 
+_SILENT = _Scale(
+    values=np.zeros(0), shares=np.zeros(1), low=-np.inf, high=np.inf, bounds=(1.0, 1.0)
+)
+"""Of a signal that the reference never measured: it loses its stake and raises nothing."""
+
+
 class Comparison:
     """Turns a call into bets against the reference.
 
-    `error` is the chance, over the draw of the reference speakers, that any of the bounds (four a
-    signal and condition) is wrong.
+    `signals` names the columns of the calls; one that the reference does not know is never bet
+    on. `error` is the chance, over the draw of the reference speakers, that any of the bounds
+    (four a signal and condition) is wrong.
     """
 
-    def __init__(self, reference: Reference, *, error: float) -> None:
-        self._reference = reference
-        bounds = 4 * len(reference.signals) * len(reference.conditions)
-        self._error = error / bounds
+    def __init__(self, reference: Reference, *, signals: Sequence[str], error: float) -> None:
+        self._conditions = reference.conditions
+        self._columns = [
+            reference.signals.index(name) if name in reference.signals else None for name in signals
+        ]
+        self._error = error / (4 * len(signals) * len(reference.conditions))
         self._scales = lru_cache(maxsize=None)(self._make_scales)
 
     def bets(self, means: Array, size: int) -> Array:
@@ -103,15 +112,13 @@ class Comparison:
 
     def _make_scales(self, size: int) -> list[list[_Scale]]:
         """For each signal the scales of the conditions, for calls of `size` utterances."""
-        scales: list[list[_Scale]] = [[] for _ in self._reference.signals]
-        for condition in self._reference.conditions:
-            calls = _reference_calls(condition, size)
-            for column, known in enumerate(scales):
-                values = [speaker[:, column] for speaker in calls]
-                measured = [v[~np.isnan(v)] for v in values if not np.isnan(v).all()]
-                if len(measured) > 2:
-                    known.append(_scale(measured, self._error))
-        return scales
+        known = [_reference_calls(condition, size) for condition in self._conditions]
+        return [
+            []
+            if column is None
+            else [_scale([s[:, column] for s in speakers], self._error) for speakers in known]
+            for column in self._columns
+        ]
 
 
 def _reference_calls(condition: Condition, size: int) -> list[Array]:
@@ -132,7 +139,12 @@ def _mean(utterances: Array) -> Array:
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
-def _scale(speakers: Sequence[Array], error: float) -> _Scale:
+def _scale(calls: Sequence[Array], error: float) -> _Scale:
+    """The scale of one signal from each speaker's reference calls, NaN where not measured."""
+    measured = [call_means[~np.isnan(call_means)] for call_means in calls]
+    speakers = [said for said in measured if len(said)]
+    if len(speakers) < 2:
+        return _SILENT
     values = np.concatenate(speakers)
     weights = np.concatenate([np.full(len(v), 1.0 / len(v)) for v in speakers]) / len(speakers)
     order = np.argsort(values, kind="stable")

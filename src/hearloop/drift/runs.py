@@ -8,7 +8,7 @@ conditional, so at most one run is in flight whatever the number of monitors.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from hearloop.errors import IntegrityError
@@ -38,7 +38,8 @@ class Run:
     claimed_at: str
     """ISO 8601, UTC, by the clock of the monitor that claimed it."""
     ended: str | None = None
-    """`succeeded` or `failed`; None while it is in flight."""
+    """`promoted`, `succeeded` (its model did not become champion) or `failed`; None while it is
+    in flight."""
 
     def hours_since(self, now: datetime) -> float:
         """Hours since the claim; 0 when another monitor's clock is ahead."""
@@ -52,12 +53,16 @@ class Runs:
     def __init__(self, objects: ObjectStore, bucket: str) -> None:
         self._objects = objects
         self._prefix = f"s3://{bucket}/monitor/runs/"
+        self._ended: dict[str, Run] = {}
+        """Runs that have ended never change again, by URI."""
 
     def all(self) -> list[Run]:
         """All runs, oldest first."""
-        uris = list(self._objects.list(self._prefix))
-        ended = {uri for uri in uris if uri.endswith(".ended.json")}
-        return [self._read(uri, ended) for uri in sorted(set(uris) - ended)]
+        uris = set(self._objects.list(self._prefix))
+        claims = sorted(uri for uri in uris if not uri.endswith(".ended.json"))
+        return [
+            self._ended.get(uri) or self._read(uri, has_ended=_ended(uri) in uris) for uri in claims
+        ]
 
     def claim(self, run: Run) -> bool:
         """Claim the run's epoch. Returns whether this call was the first to do so."""
@@ -77,12 +82,14 @@ class Runs:
     def _uri(self, epoch: int) -> str:
         return f"{self._prefix}{epoch:08d}.json"
 
-    def _read(self, uri: str, ended: set[str]) -> Run:
+    def _read(self, uri: str, *, has_ended: bool) -> Run:
         try:
-            body = json.loads(self._objects.get(uri))
-            if _ended(uri) in ended:
-                body["ended"] = json.loads(self._objects.get(_ended(uri)))["outcome"]
-            return Run(**body)
+            run = Run(**json.loads(self._objects.get(uri)))
+            if not has_ended:
+                return run
+            outcome = json.loads(self._objects.get(_ended(uri)))["outcome"]
+            self._ended[uri] = replace(run, ended=outcome)
+            return self._ended[uri]
         except (ValueError, KeyError, TypeError) as error:
             raise IntegrityError(
                 f"The record of a retrain at {uri} cannot be read ({error!r}); "

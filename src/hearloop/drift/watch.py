@@ -1,0 +1,282 @@
+"""The monitor's use case: read the log, compare calls, ask for labels, start a retrain.
+
+`Watch` gathers evidence and carries decisions out; what is decided lies in the pure functions of
+`detectors`, `harm` and `policy`. One thread calls `listen` and `decide` in turn.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from hearloop import audio, quality
+from hearloop.drift import detectors, signals
+from hearloop.drift.detectors import Comparison
+from hearloop.drift.policy import Evidence, MonitorPolicy, ask_for_review, review_share
+from hearloop.drift.reference import ARTIFACT, Reference
+from hearloop.drift.retrain import Corrections, DecisionLog, Retrains
+from hearloop.drift.runs import Run, Runs
+from hearloop.drift.signals import SIGNALS, ClosedCall
+from hearloop.drift.state import Alarm, StateStore
+from hearloop.errors import IntegrityError, InvalidInput, NotFound
+from hearloop.events import Transcription
+from hearloop.ports import Event, EventReader, ObjectStore, PipelineLauncher
+from hearloop.recipe import Recipe
+
+__all__ = ["Champions", "Outside", "Watch"]
+
+log = logging.getLogger(__name__)
+
+REVIEW_CALLS = 200
+"""Calls put up for review that the status lists."""
+
+
+class Champions(Protocol):
+    """The part of the model registry that the monitor reads."""
+
+    def champion(self) -> str | None:
+        """Version in production, or None."""
+
+    def attachment(self, version: str, name: str) -> bytes:
+        """A file that was attached to a version. Raises NotFound."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outside:
+    """All that the monitor talks to, and its clocks."""
+
+    reader: EventReader
+    objects: ObjectStore
+    champions: Champions
+    corrections: Corrections
+    decisions: DecisionLog
+    launcher: PipelineLauncher
+    bucket: str
+    """Where the monitor keeps its state and its claims."""
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    monotonic: Callable[[], float] = time.monotonic
+    """Seconds; measures only the silence of the log."""
+
+
+class Watch:
+    """Watches one deployment."""
+
+    def __init__(self, outside: Outside, *, recipe: Recipe, policy: MonitorPolicy) -> None:
+        self._outside = outside
+        self._policy = policy
+        self._states = StateStore(outside.objects, outside.bucket)
+        self._state = self._states.load(policy)
+        self._retrains = Retrains(
+            corrections=outside.corrections,
+            decisions=outside.decisions,
+            launcher=outside.launcher,
+            runs=Runs(outside.objects, outside.bucket),
+            recipe=recipe,
+            policy=policy,
+            now=outside.now,
+        )
+        self._pending: list[Event] = []
+        self._heard_at = dict.fromkeys(self._state.book.latest, outside.monotonic())
+        self._reference: Reference | None = None
+        self._comparison: Comparison | None = None
+        self._evidence: Evidence | None = None
+        self._runs: list[Run] = []
+        if self._state.champion is not None:
+            self._load_reference(self._state.champion)
+
+    def listen(self, seconds: float) -> int:
+        """Deal with what arrives within `seconds`; returns the number of events.
+
+        After ServiceUnavailable call it again: what was not dealt with is kept.
+        """
+        if not self._pending:
+            self._pending = list(self._outside.reader.poll(seconds))
+        dealt_with = len(self._pending)
+        while self._pending:
+            self._hear(self._pending[0])
+            del self._pending[0]
+        closed = self._state.book.advance(self._silence())
+        for call in closed:
+            self._watch_call(call)
+        if dealt_with or closed:
+            self._states.save(self._state)
+            self._outside.reader.commit()
+        return dealt_with
+
+    def decide(self) -> None:
+        """Look for a new champion, follow runs in flight, and decide about a retrain."""
+        champion = self._outside.champions.champion()
+        if champion != self._state.champion:
+            self._change_champion(champion)
+        if self._state.alarm is not None and not self._state.announced:
+            self._announce(self._state.alarm)
+        self._runs = self._retrains.follow(champion)
+        wer = self._reference.wer if self._reference else None
+        self._evidence = self._retrains.consider(self._state, self._runs, wer)
+        self._set_review_share(review_share(self._evidence, self._policy))
+        self._states.save(self._state)
+
+    def _silence(self) -> dict[int, float]:
+        now = self._outside.monotonic()
+        return {partition: now - heard for partition, heard in self._heard_at.items()}
+
+    def _hear(self, event: Event) -> None:
+        counts = self._state.counts
+        try:
+            said = Transcription.from_json(event.value)
+        except InvalidInput as error:
+            counts.malformed += 1
+            log.warning("Event %s/%d/%d: %s", event.topic, event.partition, event.offset, error)
+            return
+        if said.model_version != self._state.champion:
+            counts.other_version += 1
+            return
+        closed = self._state.book.add(
+            call=said.call,
+            partition=event.partition,
+            event=said.event_id,
+            at=datetime.fromisoformat(said.received_at).timestamp(),
+            signals=self._measure(said),
+        )
+        counts.events += 1
+        self._heard_at[event.partition] = self._outside.monotonic()
+        for call in closed:
+            self._watch_call(call)
+
+    def _measure(self, said: Transcription) -> dict[str, float]:
+        """All signals of an utterance; without readable audio those of the answer alone."""
+        try:
+            heard = audio.decode(self._outside.objects.get(said.audio_uri))
+            measured = quality.measure(heard.samples)
+        except (NotFound, IntegrityError, InvalidInput) as error:
+            self._state.counts.unreadable += 1
+            log.warning("The audio of request %s cannot be measured: %s", said.request_id, error)
+            return signals.recogniser_signals(
+                text=said.text, confidence=said.confidence, seconds=said.audio_seconds
+            )
+        return signals.utterance(measured, text=said.text, confidence=said.confidence)
+
+    def _watch_call(self, call: ClosedCall) -> None:
+        state = self._state
+        state.calls += 1
+        state.calls_since_reference += 1
+        if ask_for_review(call.call, state.share):
+            state.review = [*state.review, call.call][-REVIEW_CALLS:]
+        if self._comparison is None:
+            return
+        statistic = detectors.step(state.detector, self._comparison.bets(call.means, call.size))
+        state.statistic = statistic.tolist()
+        if state.alarm is None and detectors.combined(statistic) >= self._policy.arl_calls:
+            self._raise_alarm()
+
+    def _raise_alarm(self) -> None:
+        """Note the alarm. It is announced by `decide`, for a database that is away must neither
+        stop the listening nor lose the alarm."""
+        state = self._state
+        parts = dict(zip(SIGNALS, detectors.by_signal(state.detector).tolist(), strict=True))
+        total = sum(parts.values())
+        state.alarm = Alarm(
+            call_number=state.calls,
+            since_reference=state.calls_since_reference,
+            model_version=str(state.champion),
+            raised_at=self._outside.now().isoformat(),
+            statistic=total,
+            signals={
+                name: part / total
+                for name, part in sorted(parts.items(), key=lambda item: -item[1])
+            },
+        )
+        state.alarms.append(state.alarm)
+        state.announced = False
+
+    def _announce(self, alarm: Alarm) -> None:
+        loudest = ", ".join(list(alarm.signals)[:3])
+        log.warning("Shift alarm at call %d: %s", alarm.call_number, loudest)
+        self._state.corrections_at_alarm = self._outside.corrections.last()
+        self._outside.decisions.append(
+            kind="shift",
+            subject=alarm.model_version,
+            decision="ask for labels",
+            reason=f"After {alarm.since_reference} calls the speech differs from the champion's "
+            f"reference, most of all in {loudest}.",
+            evidence=asdict(alarm),
+            identity=f"shift-{alarm.model_version}-{alarm.call_number}",
+        )
+        self._state.announced = True
+
+    def _change_champion(self, champion: str | None) -> None:
+        self._state.reset(champion, self._outside.now().isoformat())
+        self._reference = self._comparison = None
+        if champion is None:
+            return
+        self._load_reference(champion)
+        known = self._reference.speakers if self._reference else 0
+        self._outside.decisions.append(
+            kind="reference",
+            subject=champion,
+            decision="reset" if self._reference else "cannot compare",
+            reason=f"Version {champion} is champion; its reference has {known} speakers."
+            if self._reference
+            else f"Version {champion} is champion and has no {ARTIFACT}; no shift can be seen.",
+            evidence={"speakers": known, "wer": self._reference.wer if self._reference else None},
+        )
+
+    def _load_reference(self, champion: str) -> None:
+        try:
+            body = self._outside.champions.attachment(champion, ARTIFACT)
+        except NotFound as error:
+            log.warning("%s", error)
+            return
+        reference = Reference.from_json(body)
+        self._reference = reference
+        self._comparison = Comparison(
+            reference, signals=SIGNALS, error=self._policy.reference_error
+        )
+
+    def _set_review_share(self, share: float) -> None:
+        if share == self._state.share:
+            return
+        raised = share > self._state.share
+        self._outside.decisions.append(
+            kind="review",
+            subject=str(self._state.champion),
+            decision=f"put up {share:.0%} of calls",
+            reason="a shift alarm stands and no label has cleared it"
+            if raised
+            else "no shift alarm stands that labels have not cleared",
+            evidence={"before": self._state.share, "after": share},
+        )
+        self._state.share = share
+
+    def status(self) -> dict[str, Any]:
+        """What the monitor knows, as JSON values. May be called from any thread."""
+        state, evidence = self._state, self._evidence
+        parts = detectors.by_signal(state.detector).tolist() if state.statistic else []
+        return {
+            "champion": state.champion,
+            "reference": None
+            if self._reference is None
+            else {
+                "version": state.champion,
+                "speakers": self._reference.speakers,
+                "conditions": [one.name for one in self._reference.conditions],
+                "wer": self._reference.wer,
+            },
+            "calls": state.calls,
+            "calls_since_reference": state.calls_since_reference,
+            "open_calls": len(state.book.open),
+            "counts": asdict(state.counts)
+            | {"late": state.book.late, "duplicates": state.book.duplicates},
+            "shift": state.alarm is not None,
+            "statistic": sum(parts),
+            "alarm_at": self._policy.arl_calls,
+            "signals": dict(zip(SIGNALS, parts, strict=False)),
+            "alarms": [asdict(alarm) for alarm in state.alarms],
+            "review": {"share": state.share, "calls": list(state.review)},
+            "evidence": None if evidence is None else asdict(evidence),
+            "reason": state.reason,
+            "run_in_flight": None if evidence is None else evidence.in_flight,
+            "runs": [asdict(run) for run in self._runs],
+        }
