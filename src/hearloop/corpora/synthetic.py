@@ -18,6 +18,7 @@ from hearloop.audio import SAMPLE_RATE, Samples, add_noise, encode_flac, telepho
 from hearloop.corpora.espeak import VARIANTS, Voice, speak
 from hearloop.corpora.grammar import sentence
 from hearloop.corpora.utterance import Utterance
+from hearloop.errors import ConfigurationError
 from hearloop.recipe import Split, SyntheticCorpus
 
 __all__ = ["Speaker", "SyntheticCall", "calls", "speakers", "utterances"]
@@ -75,9 +76,10 @@ class _Script:
 def calls(
     corpus: SyntheticCorpus, split: Split, count: int, utterances_per_call: int
 ) -> Iterator[SyntheticCall]:
-    """Speak `count` calls, each by a speaker of its own, in a fixed order.
+    """Speak `count` calls in a fixed order; the corpus's speakers of the split take turns.
 
-    Equal arguments give equal samples; a larger `count` only adds calls.
+    Equal arguments give equal samples; a larger `count` only adds calls. Raises
+    ConfigurationError when the split has no speakers.
     """
     scripts = _scripts(corpus, split, count, utterances_per_call)
     waiting: deque[Future[SyntheticCall]] = deque()
@@ -95,6 +97,8 @@ def utterances(corpus: SyntheticCorpus) -> Iterator[Utterance]:
     for split in SPLITS:
         count = getattr(corpus.speakers, split)
         each = getattr(corpus.utterances_per_speaker, split)
+        if not count:
+            continue
         for number, call in enumerate(calls(corpus, split, count, each)):
             for position, (text, samples) in enumerate(call.utterances):
                 yield Utterance(
@@ -109,14 +113,13 @@ def utterances(corpus: SyntheticCorpus) -> Iterator[Utterance]:
                 )
 
 
-def speakers(corpus: SyntheticCorpus, split: Split, count: int) -> list[Speaker]:
-    """The first `count` speakers of a split: accents take turns, no voice comes twice."""
+def speakers(corpus: SyntheticCorpus, split: Split) -> list[Speaker]:
+    """The corpus's speakers of a split: accents take turns, no voice comes twice."""
     found: dict[str, Speaker] = {}
     rng = _rng(corpus, split, "speakers")
-    while len(found) < count:
-        accent = corpus.accents[len(found) % len(corpus.accents)]
+    while len(found) < getattr(corpus.speakers, split):
         voice = Voice(
-            accent=accent,
+            accent=corpus.accents[len(found) % len(corpus.accents)],
             variant=VARIANTS[rng.integers(len(VARIANTS))],
             rate=int(rng.integers(*RATE)),
             pitch=int(rng.integers(*PITCH)),
@@ -131,7 +134,12 @@ def speakers(corpus: SyntheticCorpus, split: Split, count: int) -> list[Speaker]
 def _scripts(
     corpus: SyntheticCorpus, split: Split, count: int, utterances_per_call: int
 ) -> Iterator[_Script]:
-    for number, speaker in enumerate(speakers(corpus, split, count)):
+    callers = speakers(corpus, split)
+    if not callers:
+        raise ConfigurationError(
+            f"The corpus has no speakers in its {split} split; give `speakers.{split}` a number."
+        )
+    for number in range(count):
         call = f"{_name(corpus)}-{split}-{number:04d}"
         rng = _rng(corpus, split, call)
         said: list[str] = []
@@ -139,7 +147,12 @@ def _scripts(
             drawn = sentence(rng, new_products=corpus.new_products)
             if _split_of(drawn) == split:
                 said.append(drawn)
-        yield _Script(call=call, speaker=speaker, sentences=tuple(said), telephone=corpus.telephone)
+        yield _Script(
+            call=call,
+            speaker=callers[number % len(callers)],
+            sentences=tuple(said),
+            telephone=corpus.telephone,
+        )
 
 
 def _spoken(script: _Script) -> SyntheticCall:
@@ -170,10 +183,9 @@ def _split_of(key: str) -> Split:
 
 
 def _name(corpus: SyntheticCorpus) -> str:
-    """A short name of what the callers are, apart from how many there are."""
-    kept = asdict(corpus)
-    del kept["speakers"], kept["utterances_per_speaker"]
-    return f"synthetic{corpus.seed}-{_number(repr(sorted(kept.items()))) % 16**6:06x}"
+    """A short name of the corpus; two corpora that differ at all have other calls."""
+    fields = repr(sorted(asdict(corpus).items()))
+    return f"synthetic{corpus.seed}-{_number(fields) % 16**6:06x}"
 
 
 def _rng(corpus: SyntheticCorpus, split: Split, purpose: str) -> np.random.Generator:

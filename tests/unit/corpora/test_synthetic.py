@@ -6,15 +6,16 @@ import pytest
 import soundfile
 
 from hearloop.corpora import synthetic
+from hearloop.errors import ConfigurationError
 from hearloop.recipe import PerSplit, Split, SyntheticCorpus
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
 
-def _corpus(seed: int = 7, **kwargs: object) -> SyntheticCorpus:
+def _corpus(seed: int = 7, speakers: int = 2, **kwargs: object) -> SyntheticCorpus:
     return SyntheticCorpus(
         seed=seed,
-        speakers=PerSplit(train=2, dev=1, test=1),
+        speakers=PerSplit(train=speakers, dev=speakers, test=speakers),
         utterances_per_speaker=PerSplit(train=2, dev=1, test=1),
         **kwargs,  # type: ignore[arg-type]
     )
@@ -35,12 +36,24 @@ def test_more_calls_only_add_calls() -> None:
         np.testing.assert_array_equal(samples, same)
 
 
+def test_speakers_call_again_when_there_are_more_calls_than_speakers() -> None:
+    found = list(synthetic.calls(_corpus(), "test", 3, 1))
+    assert len({call.call for call in found}) == 3
+    assert found[0].speaker == found[2].speaker != found[1].speaker
+    assert found[0].utterances[0][0] != found[2].utterances[0][0]
+
+
+def test_a_split_without_speakers_makes_no_calls() -> None:
+    with pytest.raises(ConfigurationError, match=r"speakers\.dev"):
+        next(synthetic.calls(_corpus(speakers=0), "dev", 1, 1))
+
+
 def test_no_voice_is_in_two_splits_whatever_the_seed() -> None:
     voices = {
         split: {
             speaker.voice.name
             for seed in (1, 2, 3)
-            for speaker in synthetic.speakers(_corpus(seed), split, 60)
+            for speaker in synthetic.speakers(_corpus(seed, speakers=60), split)
         }
         for split in SPLITS
     }
@@ -49,8 +62,8 @@ def test_no_voice_is_in_two_splits_whatever_the_seed() -> None:
 
 
 def test_speakers_of_a_split_are_distinct_and_accents_take_turns() -> None:
-    corpus = _corpus(accents=("en-029", "en-gb"))
-    found = synthetic.speakers(corpus, "test", 50)
+    corpus = _corpus(accents=("en-029", "en-gb"), speakers=50)
+    found = synthetic.speakers(corpus, "test")
     assert len({speaker.voice.name for speaker in found}) == 50
     assert [speaker.voice.accent for speaker in found[:4]] == ["en-029", "en-gb"] * 2
     assert all(15 <= speaker.snr_db <= 35 for speaker in found)
