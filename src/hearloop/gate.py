@@ -3,7 +3,8 @@
 Each check ends in one of three outcomes, and so does the verdict:
 
 - `pass`: the claim was shown at the policy's confidence;
-- `reject`: the opposite was shown, or a limit is exceeded;
+- `reject`: the challenger was shown to be worse (or its gain to be too small), or it exceeds a
+  limit;
 - `inconclusive`: the evidence shows neither, and the check states the smallest effect that it
   could have seen (the minimum detectable effect).
 
@@ -140,6 +141,10 @@ class _Comparison:
     policy: GatePolicy
 
     @property
+    def estimate(self) -> float:
+        return float(self.resampled.estimate)
+
+    @property
     def low(self) -> float:
         return float(self.resampled.bound(self.alpha))
 
@@ -178,7 +183,7 @@ class _Comparison:
             champion=self._rate(CHAMPION),
             challenger=self._rate(CHALLENGER),
             limit=limit,
-            difference=float(self.resampled.estimate),
+            difference=self.estimate,
             low=self.low,
             high=self.high,
             minimum_detectable=self.detectable,
@@ -272,20 +277,22 @@ def _slices(evaluation: Evaluation, policy: GatePolicy) -> list[Check]:
 def _within_margin(found: _Comparison, *, shown: bool, needed: bool) -> Check:
     """Decide a claim of non-inferiority that a test has `shown`, or has not."""
     margin = found.policy.golden_margin
-    allowed = f"{_points(margin)} allowed"
     outcome: CheckOutcome
     if found.few:
         outcome, reason = "inconclusive", _few(found)
     elif found.high < 0:
         outcome, reason = "pass", f"it fell by {_points(-found.high)} or more."
     elif shown and found.powered:
-        outcome, reason = "pass", f"it rose by less than the {allowed}."
-    elif found.low > 0 and found.high >= margin:
+        outcome, reason = "pass", f"it rose by less than the {_points(margin)} allowed."
+    elif found.low > 0 and found.estimate > margin:
         outcome, needed = "reject", True
-        reason = f"it rose by {_points(found.low)} or more, perhaps past the {allowed}."
+        reason = (
+            f"it surely rose, by {_points(found.estimate)} at best guess and "
+            f"{_points(found.low)} at least; {_points(margin)} are allowed."
+        )
     else:
         outcome = "inconclusive"
-        reason = _doubt(found, f"a rise past the {allowed} is not excluded")
+        reason = _doubt(found, f"a rise past {_points(margin)} is not excluded")
     return found.check(outcome, reason, limit=margin, needed=needed)
 
 
@@ -380,7 +387,7 @@ def _few(found: _Comparison) -> str:
 
 
 def _doubt(found: _Comparison, what: str) -> str:
-    return f"{what}; the smallest effect to be seen here is {_points(found.detectable)}."
+    return f"{what}; the smallest effect it could show is {_points(found.detectable)}."
 
 
 def _points(fraction: float) -> str:

@@ -22,6 +22,9 @@ WORST = 12
 
 FLAC = "audio/flac"
 
+SLICE_NAMES = {"snr": "signal-to-noise ratio"}
+"""Slices whose name is no word."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFigures:
@@ -109,6 +112,7 @@ def render(
             verdict=verdict,
             policy=policy,
             roles=roles,
+            slice_names=SLICE_NAMES,
             sets=sets,
             top=max([0.01, *(model.wer.high for one in sets for model in one.models)]),
             checks=[check for check in verdict.checks if check.part is None],

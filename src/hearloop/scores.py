@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from hearloop.errors import InvalidInput
 from hearloop.resampling import Bootstrap, block_sums, bootstrap
-from hearloop.scoring import Edit, ErrorCounts, ScoredUtterance, total
+from hearloop.scoring import Edit, ErrorCounts, ScoredUtterance, class_rank, total
 
 __all__ = [
     "CHALLENGER",
@@ -187,13 +187,14 @@ def difference(
 def sliced(
     utterances: Iterable[ScoredUtterance],
 ) -> dict[tuple[str, str], list[ScoredUtterance]]:
-    """Utterances by (slice, class), in order of name; slices of a single class are left out."""
+    """Utterances by (slice, class), classes in their order; a slice of one class is left out."""
     found: dict[tuple[str, str], list[ScoredUtterance]] = {}
     for one in utterances:
         for name, value in one.slices.items():
             found.setdefault((name, value), []).append(one)
     names = [name for name, _ in found]
-    return {key: found[key] for key in sorted(found) if names.count(key[0]) > 1}
+    ordered = sorted(found, key=lambda key: (key[0], class_rank(key[1]), key[1]))
+    return {key: found[key] for key in ordered if names.count(key[0]) > 1}
 
 
 def _by_block(

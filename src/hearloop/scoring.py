@@ -24,6 +24,7 @@ __all__ = [
     "ScoredUtterance",
     "align",
     "answer",
+    "class_rank",
     "count_characters",
     "count_words",
     "slices",
@@ -176,6 +177,12 @@ def slices(*, accent: str | None, source: str, seconds: float, snr_db: float) ->
         "snr": _class_of(snr_db, SNR_CLASSES),
         "source": source,
     }
+
+
+def class_rank(name: str) -> int:
+    """Place of a class among its slice's, from short to long and from noisy to quiet."""
+    ordered = [name for classes in (DURATION_CLASSES, SNR_CLASSES) for _, name in classes]
+    return ordered.index(name) if name in ordered else len(ordered)
 
 
 def _count(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorCounts:

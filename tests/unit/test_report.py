@@ -26,23 +26,7 @@ from hearloop.scoring import ScoredUtterance, answer, slices
 
 POLICY = GatePolicy(resamples=300)
 
-LEXICON = [
-    "play",
-    "call",
-    "my",
-    "mother",
-    "please",
-    "transfer",
-    "twenty",
-    "pounds",
-    "to",
-    "anna",
-    "on",
-    "the",
-    "third",
-    "of",
-    "may",
-]
+LEXICON = ["play", "call", "my", "mother", "transfer", "twenty", "pounds", "to", "anna", "third"]
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
