@@ -76,6 +76,15 @@ class Settings(BaseSettings):
     monitor_url: str = "http://127.0.0.1:8090"
     model_name: str = "hearloop"
     """Name of the registered model in MLflow and of the served model in KServe."""
+    monitor_policy: str = ""
+    """Path of the drift monitor's policy (JSON of `hearloop.drift.policy.MonitorPolicy`); empty
+    for its defaults."""
+    kfp_host: str = ""
+    """KFP API that retrains are submitted to; empty runs them as processes of this machine."""
+    kfp_package: Path = Path("pipelines/continuous_learning.yaml")
+    """The compiled pipeline that is submitted."""
+    pipeline_runs: Path = Path("runs/pipelines")
+    """Recipes, logs and exit statuses of the runs that are processes of this machine."""
     cache: Path = Path("runs/cache")
     """Local copies of content-addressed objects; safe to delete at any time."""
 

@@ -84,8 +84,12 @@ class State:
         return np.array(self.statistic)
 
     def reset(self, champion: str | None, at: str) -> None:
-        """Begin anew with another champion; what was counted and alarmed stays on record."""
+        """Begin anew with another champion; what was counted and alarmed stays on record.
+
+        Calls that the old champion has begun are left out: half of them says nothing.
+        """
         self.champion, self.champion_since = champion, at
+        self.book.open.clear()
         self.calls_since_reference = 0
         self.statistic = detectors.initial(len(SIGNALS)).tolist()
         self.alarm, self.announced, self.corrections_at_alarm = None, True, 0

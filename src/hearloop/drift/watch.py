@@ -5,6 +5,7 @@
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -28,6 +29,9 @@ from hearloop.recipe import Recipe
 __all__ = ["Champions", "Outside", "Watch"]
 
 log = logging.getLogger(__name__)
+
+CHAMPION_SECONDS = 1.0
+"""Between two looks for a new champion while a canary answers too."""
 
 REVIEW_CALLS = 200
 """Calls put up for review that the status lists."""
@@ -79,6 +83,7 @@ class Watch:
         )
         self._pending: list[Event] = []
         self._heard_at = dict.fromkeys(self._state.book.latest, outside.monotonic())
+        self._looked_at = -math.inf
         self._reference: Reference | None = None
         self._comparison: Comparison | None = None
         self._evidence: Evidence | None = None
@@ -107,12 +112,10 @@ class Watch:
 
     def decide(self) -> None:
         """Look for a new champion, follow runs in flight, and decide about a retrain."""
-        champion = self._outside.champions.champion()
-        if champion != self._state.champion:
-            self._change_champion(champion)
+        self._look_for_champion()
         if self._state.alarm is not None and not self._state.announced:
             self._announce(self._state.alarm)
-        self._runs = self._retrains.follow(champion)
+        self._runs = self._retrains.follow(self._state.champion)
         wer = self._reference.wer if self._reference else None
         self._evidence = self._retrains.consider(self._state, self._runs, wer)
         self._set_review_share(review_share(self._evidence, self._policy))
@@ -130,6 +133,8 @@ class Watch:
             counts.malformed += 1
             log.warning("Event %s/%d/%d: %s", event.topic, event.partition, event.offset, error)
             return
+        if said.model_version != self._state.champion:
+            self._look_for_champion(at_most_every=CHAMPION_SECONDS)
         if said.model_version != self._state.champion:
             counts.other_version += 1
             return
@@ -205,6 +210,15 @@ class Watch:
             identity=f"shift-{alarm.model_version}-{alarm.call_number}",
         )
         self._state.announced = True
+
+    def _look_for_champion(self, *, at_most_every: float = 0.0) -> None:
+        now = self._outside.monotonic()
+        if now - self._looked_at < at_most_every:
+            return
+        champion = self._outside.champions.champion()
+        self._looked_at = now
+        if champion != self._state.champion:
+            self._change_champion(champion)
 
     def _change_champion(self, champion: str | None) -> None:
         self._state.reset(champion, self._outside.now().isoformat())

@@ -1,0 +1,1 @@
+"""The DevOps engineer's door: the drift monitor as a service."""

@@ -1,0 +1,93 @@
+"""The one place that picks adapters from the settings; use cases see only the ports.
+
+Each function builds one adapter; the heavy libraries behind it are loaded when it is called.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hearloop.config import Settings
+from hearloop.ports import EventLog, EventReader, ObjectStore, PipelineLauncher
+from hearloop.run_records import RunRecords
+
+if TYPE_CHECKING:
+    from hearloop.feature_store import FeatureStore
+    from hearloop.registry import Registry
+    from hearloop.storage.corrections import SqlCorrectionStore
+    from hearloop.storage.tables import Decisions
+
+__all__ = [
+    "correction_store",
+    "decisions",
+    "event_reader",
+    "events",
+    "feature_store",
+    "launcher",
+    "objects",
+    "registry",
+    "run_records",
+]
+
+
+def objects(settings: Settings) -> ObjectStore:
+    """Object storage over S3."""
+    from hearloop.storage.objects import S3Objects
+
+    return S3Objects(settings)
+
+
+def run_records(settings: Settings, run_id: str) -> RunRecords:
+    """What the steps of one pipeline run have done."""
+    return RunRecords(objects(settings), settings.buckets.artifacts, run_id)
+
+
+def feature_store(settings: Settings) -> "FeatureStore":
+    """Feast over the settings' repository."""
+    from hearloop.feature_store import FeatureStore
+
+    return FeatureStore(settings.feature_repository)
+
+
+def registry(settings: Settings) -> "Registry":
+    """Models and what they learnt from, in MLflow."""
+    from hearloop.registry import Registry
+
+    return Registry(settings)
+
+
+def events(settings: Settings) -> EventLog:
+    """A producer of the event log over Kafka."""
+    from hearloop.storage.events import KafkaEventLog
+
+    return KafkaEventLog(settings)
+
+
+def correction_store(settings: Settings) -> "SqlCorrectionStore":
+    """Human corrections, in the settings' database."""
+    from hearloop.storage.corrections import SqlCorrectionStore
+    from hearloop.storage.tables import engine
+
+    return SqlCorrectionStore(engine(settings))
+
+
+def event_reader(settings: Settings, *, group: str, topics: Sequence[str]) -> EventReader:
+    """A consumer of the event log over Kafka."""
+    from hearloop.storage.events import KafkaEventReader
+
+    return KafkaEventReader(settings, group=group, topics=topics)
+
+
+def decisions(settings: Settings) -> "Decisions":
+    """The log of decisions, in the settings' database."""
+    from hearloop.storage import tables
+
+    return tables.Decisions(tables.engine(settings))
+
+
+def launcher(settings: Settings) -> PipelineLauncher:
+    """Where pipeline runs are started: the KFP server of the settings, else this machine."""
+    from hearloop.launchers import KfpLauncher, SubprocessLauncher
+
+    if settings.kfp_host:
+        return KfpLauncher(settings.kfp_host, settings.kfp_package)
+    return SubprocessLauncher(settings.pipeline_runs)
