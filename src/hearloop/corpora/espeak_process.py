@@ -22,6 +22,8 @@ _DO_NOT_EXIT = 0x8000  # espeakINITIALIZE_DONT_EXIT: report missing data instead
 _RATE, _PITCH, _PITCH_RANGE = 1, 3, 4
 _UTF8 = 1
 
+_SEED = 1
+
 _CALLBACK = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.POINTER(ctypes.c_int16), ctypes.c_int, ctypes.c_void_p
 )
@@ -36,6 +38,8 @@ def main(request: BinaryIO, answer: BinaryIO) -> None:
     rate = library.espeak_Initialize(_SYNCHRONOUS, 0, b".", _DO_NOT_EXIT)
     if rate <= 0:
         raise RuntimeError(f"espeak_Initialize returned {rate} for {task['data_folder']}")
+    # espeak-ng seeds its noise by the clock.
+    library.espeak_ng_SetRandSeed(ctypes.c_long(_SEED))
     spoken = bytearray()
 
     @_CALLBACK

@@ -5,7 +5,6 @@ drawn once. Both voices and sentences belong to a split by a hash of their own, 
 ever puts a voice or a sentence of the training split into another.
 """
 
-import hashlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ import numpy as np
 from hearloop.audio import SAMPLE_RATE, Samples, add_noise, encode_flac, telephone
 from hearloop.corpora.espeak import VARIANTS, Voice, speak
 from hearloop.corpora.grammar import sentence
+from hearloop.corpora.splits import number, split_of
 from hearloop.corpora.utterance import Utterance
 from hearloop.errors import ConfigurationError
 from hearloop.recipe import Split, SyntheticCorpus
@@ -24,6 +24,9 @@ from hearloop.recipe import Split, SyntheticCorpus
 __all__ = ["Speaker", "SyntheticCall", "calls", "speakers", "utterances"]
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+
+SHARES = {"dev": 0.1, "test": 0.2}
+"""Of all voices and of all sentences."""
 
 RATE = (140, 200)
 """Words a minute; espeak-ng's own rate is 175."""
@@ -99,7 +102,7 @@ def utterances(corpus: SyntheticCorpus) -> Iterator[Utterance]:
         each = getattr(corpus.utterances_per_speaker, split)
         if not count:
             continue
-        for number, call in enumerate(calls(corpus, split, count, each)):
+        for minute, call in enumerate(calls(corpus, split, count, each)):
             for position, (text, samples) in enumerate(call.utterances):
                 yield Utterance(
                     id=f"{call.call}-{position:02d}",
@@ -107,7 +110,7 @@ def utterances(corpus: SyntheticCorpus) -> Iterator[Utterance]:
                     text=text,
                     speaker=call.speaker,
                     split=split,
-                    recorded_at=FIRST_CALL + timedelta(minutes=number, seconds=5 * position),
+                    recorded_at=FIRST_CALL + timedelta(minutes=minute, seconds=5 * position),
                     call=call.call,
                     accent=call.accent,
                 )
@@ -126,7 +129,7 @@ def speakers(corpus: SyntheticCorpus, split: Split) -> list[Speaker]:
             pitch_range=int(rng.integers(*PITCH_RANGE)),
         )
         snr_db = float(rng.uniform(*corpus.snr_db))
-        if voice.name not in found and _split_of(voice.name) == split:
+        if voice.name not in found and split_of(voice.name, **SHARES) == split:
             found[voice.name] = Speaker(voice=voice, snr_db=snr_db)
     return list(found.values())
 
@@ -139,24 +142,24 @@ def _scripts(
         raise ConfigurationError(
             f"The corpus has no speakers in its {split} split; give `speakers.{split}` a number."
         )
-    for number in range(count):
-        call = f"{_name(corpus)}-{split}-{number:04d}"
+    for place in range(count):
+        call = f"{_name(corpus)}-{split}-{place:04d}"
         rng = _rng(corpus, split, call)
         said: list[str] = []
         while len(said) < utterances_per_call:
             drawn = sentence(rng, new_products=corpus.new_products)
-            if _split_of(drawn) == split:
+            if split_of(drawn, **SHARES) == split:
                 said.append(drawn)
         yield _Script(
             call=call,
-            speaker=callers[number % len(callers)],
+            speaker=callers[place % len(callers)],
             sentences=tuple(said),
             telephone=corpus.telephone,
         )
 
 
 def _spoken(script: _Script) -> SyntheticCall:
-    rng = np.random.default_rng(_number(script.call))
+    rng = np.random.default_rng(number(script.call))
     spoken = []
     for text, samples in zip(
         script.sentences, speak(script.speaker.voice, script.sentences), strict=True
@@ -176,21 +179,11 @@ def _placed(samples: Samples, rng: np.random.Generator) -> Samples:
     return np.pad(samples * np.float32(gain), (before, after))
 
 
-def _split_of(key: str) -> Split:
-    """The split that a voice or a sentence belongs to, whatever the seed: 70, 10 or 20 %."""
-    share = _number(key) % 10
-    return "train" if share < 7 else "dev" if share < 8 else "test"
-
-
 def _name(corpus: SyntheticCorpus) -> str:
     """A short name of the corpus; two corpora that differ at all have other calls."""
     fields = repr(sorted(asdict(corpus).items()))
-    return f"synthetic{corpus.seed}-{_number(fields) % 16**6:06x}"
+    return f"synthetic{corpus.seed}-{number(fields) % 16**6:06x}"
 
 
 def _rng(corpus: SyntheticCorpus, split: Split, purpose: str) -> np.random.Generator:
-    return np.random.default_rng(_number(f"{_name(corpus)}/{split}/{purpose}"))
-
-
-def _number(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    return np.random.default_rng(number(f"{_name(corpus)}/{split}/{purpose}"))
