@@ -133,6 +133,6 @@ def _weighing(versions: Versions) -> Plausibilities:
 
     def plausibilities(samples: Samples, texts: Sequence[str]) -> Sequence[float]:
         _, recogniser = versions.stable
-        return [recogniser.plausibility(samples, text) for text in texts]
+        return recogniser.plausibilities(samples, texts)
 
     return plausibilities
