@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hearloop import nonspeech, quality
+from hearloop import nonspeech
 from hearloop.architecture import Architecture
 from hearloop.audio import SAMPLE_RATE, Samples
+from hearloop.datasets import CutRow
 from hearloop.errors import InvalidInput
 from hearloop.graph import Graph, States
 from hearloop.recogniser import Recogniser
@@ -33,7 +34,6 @@ from hearloop.telemetry import Progress, Silent
 from hearloop.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from hearloop.datasets import CutRow
     from hearloop.features import Matrix
     from hearloop.model import Network
 
@@ -52,11 +52,11 @@ class JudgedRows:
 
     snapshots: tuple[str, ...]
     """Digests of the snapshots that the rows come from."""
-    rows: "Sequence[CutRow]"
+    rows: Sequence[CutRow]
     """Rows of their test splits."""
 
 
-Audio = Callable[["CutRow"], Samples]
+Audio = Callable[[CutRow], Samples]
 """Reads the recording of a row: (n,) samples at 16 kHz."""
 
 
@@ -66,7 +66,6 @@ def evaluate(
     *,
     audio: Audio,
     versions: Mapping[str, str] | None = None,
-    snr_db: Mapping[str, float] | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Transcribe every recording with every model.
@@ -76,13 +75,12 @@ def evaluate(
         models: by role, `scores.CHALLENGER` and, unless it is the first model, `scores.CHAMPION`.
         audio: reads the recording of a row; called from several threads.
         versions: registered version by role; the digest of the bundle where there is none.
-        snr_db: signal-to-noise ratio by utterance id, in dB; measured where it is missing.
         progress: advances by one for each utterance.
 
     Raises:
         InvalidInput: a judged set is empty, or an utterance id occurs in it twice.
     """
-    judge = _Judge(models, audio, snr_db or {}, progress or Silent())
+    judge = _Judge(models, audio, progress or Silent())
     judged = {name: judge.score(name, judged_rows) for name, judged_rows in sets.items()}
     every = [row for judged_rows in sets.values() for row in judged_rows.rows]
     recordings = [audio(row) for row in _spread(every)]
@@ -144,12 +142,10 @@ class _Judge:
         self,
         models: Mapping[str, Recogniser],
         audio: Audio,
-        snr_db: Mapping[str, float],
         progress: Progress,
     ) -> None:
         self._models = models
         self._audio = audio
-        self._snr_db = snr_db
         self._progress = progress
 
     def score(self, name: str, judged: JudgedRows) -> JudgedSet:
@@ -164,7 +160,7 @@ class _Judge:
             scored = [one for batch in threads.map(self._score, batches) for one in batch]
         return JudgedSet(snapshots=judged.snapshots, utterances=tuple(scored))
 
-    def _score(self, rows: "Sequence[CutRow]") -> list[ScoredUtterance]:
+    def _score(self, rows: Sequence[CutRow]) -> list[ScoredUtterance]:
         recordings = [self._audio(row) for row in rows]
         said = {role: model.transcribe_many(recordings) for role, model in self._models.items()}
         scored = []
@@ -182,18 +178,17 @@ class _Judge:
                     seconds=row.seconds,
                     audio_uri=row.audio_uri,
                     audio_digest=row.audio_digest,
-                    slices=self._slices(row, recordings[index]),
+                    slices=slices(
+                        accent=row.accent,
+                        source=row.source,
+                        seconds=row.seconds,
+                        snr_db=row.quality.snr_db,
+                    ),
                     answers=answers,
                 )
             )
             self._progress.advance()
         return scored
-
-    def _slices(self, row: "CutRow", samples: Samples) -> dict[str, str]:
-        snr_db = self._snr_db.get(row.id)
-        if snr_db is None:
-            snr_db = quality.measure(samples).snr_db
-        return slices(accent=row.accent, source=row.source, seconds=row.seconds, snr_db=snr_db)
 
 
 def _facts(
@@ -231,6 +226,6 @@ def _listen(models: Mapping[str, Recogniser]) -> Iterator[NonSpeechClip]:
         )
 
 
-def _spread(rows: "Sequence[CutRow]") -> "list[CutRow]":
+def _spread(rows: Sequence[CutRow]) -> list[CutRow]:
     """At most `_SAMPLED` of the rows, evenly spread."""
     return [rows[index] for index in sorted({*np.linspace(0, len(rows) - 1, _SAMPLED).astype(int)})]
