@@ -1,10 +1,9 @@
 """The server as a whole: KServe's, with our routes around it and a clean end."""
 
+import functools
 import os
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 import kserve
 from fastapi import FastAPI
@@ -14,9 +13,6 @@ from hearloop import composition
 from hearloop.audio import Limits, Samples
 from hearloop.config import Settings
 from hearloop.feedback import Feedback, Plausibilities
-from hearloop.storage.corrections import SqlCorrectionStore
-from hearloop.storage.rollouts import SqlTrafficStore
-from hearloop.storage.tables import engine
 from serving import feedback, metrics, traffic, transcription
 from serving.boundary import Boundary
 from serving.model import SpeechDataPlane, SpeechModel
@@ -25,7 +21,7 @@ from serving.request_log import RequestLog
 from serving.transcriber import Transcriber
 from serving.versions import Versions
 
-__all__ = ["Listening", "serve"]
+__all__ = ["Listening", "mount", "serve", "weighing"]
 
 LARGEST_BODY = Limits().bytes * 3 // 2
 """The largest recording in base64 (4/3) with room for what stands around it."""
@@ -36,8 +32,6 @@ GRACE_SECONDS = 10
 DRAIN_SECONDS = 10.0
 """For logging what was answered: with the grace, less than the 30 s that Kubernetes waits."""
 
-_T = TypeVar("_T")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Listening:
@@ -46,21 +40,6 @@ class Listening:
     http_host: str
     http_port: int
     grpc_port: int | None = None
-
-
-class _OnceItWorks(Generic[_T]):
-    """Builds something at its first use; a failure is not remembered, the result is."""
-
-    def __init__(self, build: Callable[[], _T]) -> None:
-        self._build = build
-        self._lock = threading.Lock()
-        self._built: list[_T] = []
-
-    def __call__(self) -> _T:
-        with self._lock:
-            if not self._built:
-                self._built.append(self._build())
-            return self._built[0]
 
 
 class _SpeechServer(kserve.ModelServer):
@@ -84,27 +63,18 @@ class _SpeechServer(kserve.ModelServer):
 def serve(settings: Settings, listening: Listening) -> None:
     """Serve until SIGTERM or SIGINT; what was answered is logged before this returns."""
     objects, events = composition.objects(settings), composition.events(settings)
-    database = engine(settings)
     request_log = RequestLog(settings, objects, events)
     versions = Versions()
     transcriber = Transcriber(versions, request_log, threads=len(os.sched_getaffinity(0)))
     control = traffic.TrafficControl(
         versions,
-        _OnceItWorks(lambda: composition.registry(settings)),
-        SqlTrafficStore(database, settings.model_name),
+        functools.cache(lambda: composition.registry(settings)),
+        composition.traffic_store(settings),
         settings.cache,
     )
     metrics.expose(versions, request_log)
-    desk = _OnceItWorks(
-        lambda: Feedback(
-            settings=settings,
-            objects=objects,
-            events=events,
-            store=SqlCorrectionStore(database),
-            plausibilities=_weighing(versions),
-        )
-    )
-    _mount(kserve_app, settings, versions, control, transcriber, desk)
+    desk = feedback.desk(settings, weighing(versions))
+    mount(kserve_app, settings, versions, control, transcriber, desk)
     model = SpeechModel(settings.model_name, versions, transcriber, control.restore)
     try:
         _SpeechServer(listening, versions).start([model])
@@ -112,7 +82,7 @@ def serve(settings: Settings, listening: Listening) -> None:
         request_log.close(DRAIN_SECONDS)
 
 
-def _mount(
+def mount(
     app: FastAPI,
     settings: Settings,
     versions: Versions,
@@ -128,7 +98,7 @@ def _mount(
     app.add_middleware(Boundary, largest=LARGEST_BODY)
 
 
-def _weighing(versions: Versions) -> Plausibilities:
+def weighing(versions: Versions) -> Plausibilities:
     """How well texts fit a recording, by the stable version in service."""
 
     def plausibilities(samples: Samples, texts: Sequence[str]) -> Sequence[float]:

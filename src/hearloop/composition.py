@@ -13,7 +13,9 @@ from hearloop.run_records import RunRecords
 if TYPE_CHECKING:
     from hearloop.feature_store import FeatureStore
     from hearloop.registry import Registry
+    from hearloop.rollout.http import HttpRouter
     from hearloop.storage.corrections import SqlCorrectionStore
+    from hearloop.storage.rollouts import SqlRolloutStore, SqlTrafficStore
     from hearloop.storage.tables import Decisions
 
 __all__ = [
@@ -25,7 +27,10 @@ __all__ = [
     "launcher",
     "objects",
     "registry",
+    "rollout_store",
+    "router",
     "run_records",
+    "traffic_store",
 ]
 
 
@@ -82,6 +87,29 @@ def decisions(settings: Settings) -> "Decisions":
     from hearloop.storage import tables
 
     return tables.Decisions(tables.engine(settings))
+
+
+def rollout_store(settings: Settings) -> "SqlRolloutStore":
+    """Where each rollout of the served model stands."""
+    from hearloop.storage.rollouts import SqlRolloutStore
+    from hearloop.storage.tables import engine
+
+    return SqlRolloutStore(engine(settings), settings.model_name)
+
+
+def router(settings: Settings) -> "HttpRouter":
+    """The traffic of the running model server."""
+    from hearloop.rollout.http import HttpRouter
+
+    return HttpRouter(settings.serving_url)
+
+
+def traffic_store(settings: Settings) -> "SqlTrafficStore":
+    """The traffic that the model server last accepted."""
+    from hearloop.storage.rollouts import SqlTrafficStore
+    from hearloop.storage.tables import engine
+
+    return SqlTrafficStore(engine(settings), settings.model_name)
 
 
 def launcher(settings: Settings) -> PipelineLauncher:
