@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 __all__ = ["Harm", "bounds", "call_wers"]
 
-MEANS = np.arange(1, 400) / 400
-"""Candidate means: a resolution of a quarter of a point of word error rate."""
+MEANS = np.arange(1, 200) / 200
+"""Candidate means: a resolution of half a point of word error rate."""
 
 FRACTIONS = np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 0.95])
 """Shares of the wealth that are bet side by side."""
