@@ -1,19 +1,24 @@
 """What every corpus yields: utterances, or the reason why something is none."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from hearloop.recipe import Split
 
-__all__ = ["Rejected", "Utterance"]
+__all__ = ["UNDATED", "Rejected", "Utterance"]
+
+UNDATED = datetime(2000, 1, 1, tzinfo=UTC)
+"""When speech was recorded whose corpus does not say: before anything that could be joined to it
+as of a time, and the same in every run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Utterance:
     """One utterance as a corpus gives it: neither its audio nor its text has been checked.
 
-    id: unique in the corpus and free of `/`; audio: the encoded bytes as found; recorded_at:
-    when it was said, with a time zone; correction: id of the correction that the text is from.
+    id: unique in the corpus and free of `/`; audio: the encoded bytes, as found unless they had
+    no header; recorded_at: when it was said, with a time zone; correction: id of the correction
+    that the text is from.
     """
 
     id: str

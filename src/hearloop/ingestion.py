@@ -1,0 +1,133 @@
+"""Turn corpora into a snapshot: decode, check, encode, store, and quarantine what is bad.
+
+>>> snapshot = ingest(recipe.corpora, objects=objects, settings=settings)
+>>> snapshot.manifest["cuts"]["count"], snapshot.manifest["quarantine"]["count"]
+(1650, 0)
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from pydantic import TypeAdapter
+
+from hearloop import corpora as sources
+from hearloop.audio import SAMPLE_RATE, Limits, decode, digest, encode_flac
+from hearloop.config import Settings
+from hearloop.corpora import CorrectionStore, Rejected, Utterance
+from hearloop.datasets import CutRow, Quarantined, Snapshot, audio_uri, write_snapshot
+from hearloop.errors import InvalidAudio, InvalidInput
+from hearloop.ports import ObjectStore
+from hearloop.quality import measure
+from hearloop.recipe import Corpus
+from hearloop.telemetry import Progress, Silent
+from hearloop.text import normalise
+
+__all__ = ["LONGEST_S", "SHORTEST_S", "ingest"]
+
+SHORTEST_S = 0.3
+"""A spoken "yes" takes longer, in seconds."""
+LONGEST_S = 30.0
+"""Longer recordings hold more than an utterance, in seconds."""
+
+_WORKERS = 8
+"""Threads: they wait for object storage, and decode and encode outside the interpreter's lock."""
+_AHEAD = 64
+"""Utterances in flight: a few MB of audio."""
+
+_JSON = TypeAdapter(Corpus)
+
+
+def ingest(
+    corpora: Sequence[Corpus],
+    *,
+    objects: ObjectStore,
+    settings: Settings,
+    corrections: CorrectionStore | None = None,
+    progress: Progress | None = None,
+) -> Snapshot:
+    """Store the corpora as one snapshot; `progress` advances by one for each thing found.
+
+    The same corpora give the same snapshot. An ingestion that was killed leaves no snapshot, and
+    run again it ends as if nothing had happened. Raises what the corpora and the store raise;
+    bad audio and text never stop it.
+    """
+    watched, bucket = progress or Silent(), settings.buckets.snapshots
+    rows: dict[str, CutRow] = {}
+    quarantine: list[Quarantined] = []
+    for corpus in corpora:
+        found = sources.utterances(
+            corpus, objects=objects, cache=settings.cache, corrections=corrections
+        )
+        for kept in _stored(found, corpus.kind, objects, bucket):
+            if isinstance(kept, CutRow) and kept.id not in rows:
+                rows[kept.id] = kept
+            elif isinstance(kept, CutRow):
+                reason = f"The id {kept.id} occurs before; give each utterance its own."
+                quarantine.append(Quarantined(id=kept.id, source=corpus.kind, reason=reason))
+            else:
+                quarantine.append(kept)
+            watched.advance()
+    return write_snapshot(
+        list(rows.values()),
+        quarantine,
+        recipe=[_JSON.dump_python(corpus, mode="json") for corpus in corpora],
+        objects=objects,
+        bucket=bucket,
+    )
+
+
+def _stored(
+    found: Iterable[Utterance | Rejected], source: str, objects: ObjectStore, bucket: str
+) -> Iterator[CutRow | Quarantined]:
+    """Store what is found, several at a time and in order."""
+    waiting: deque[Future[CutRow | Quarantined]] = deque()
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        for one in found:
+            waiting.append(pool.submit(_keep, one, source, objects, bucket))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _keep(
+    one: Utterance | Rejected, source: str, objects: ObjectStore, bucket: str
+) -> CutRow | Quarantined:
+    if isinstance(one, Rejected):
+        return Quarantined(id=one.id, source=source, reason=one.reason)
+    try:
+        return _cut(one, source, objects, bucket)
+    except InvalidInput as error:
+        return Quarantined(id=one.id, source=source, reason=str(error))
+
+
+def _cut(one: Utterance, source: str, objects: ObjectStore, bucket: str) -> CutRow:
+    """Check an utterance and store its audio. Raises InvalidAudio or InvalidTranscript."""
+    text = normalise(one.text, one.language)
+    samples = decode(one.audio, limits=Limits(seconds=LONGEST_S)).samples
+    seconds = len(samples) / SAMPLE_RATE
+    if seconds < SHORTEST_S:
+        raise InvalidAudio(f"The recording lasts {seconds:.3f} s; no word is that short.")
+    flac = encode_flac(samples)
+    audio_digest = digest(flac)
+    uri = audio_uri(bucket, audio_digest)
+    objects.create(uri, flac, content_type="audio/flac")
+    return CutRow(
+        id=one.id,
+        split=one.split,
+        text=text,
+        speaker=one.speaker,
+        call=one.call,
+        accent=one.accent,
+        language=one.language,
+        source=source,
+        contributor=one.contributor,
+        correction=one.correction,
+        recorded_at=one.recorded_at,
+        seconds=seconds,
+        sample_rate=SAMPLE_RATE,
+        audio_digest=audio_digest,
+        audio_uri=uri,
+        quality=measure(samples),
+    )
