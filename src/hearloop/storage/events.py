@@ -174,7 +174,9 @@ class KafkaEventReader:
     @staticmethod
     def _event(message: Message) -> Event | None:
         topic, partition, offset = message.topic(), message.partition(), message.offset()
-        assert topic is not None and partition is not None and offset is not None
+        assert topic is not None, "a message without an error has a place"
+        assert partition is not None
+        assert offset is not None
         try:
             value = json.loads(message.value() or b"")
         except ValueError:
@@ -192,12 +194,11 @@ def create_topics(settings: Settings) -> None:
     admin = AdminClient(_connection(settings), logger=log)
     try:
         there = admin.list_topics(timeout=ADMIN_SECONDS).topics
-        wanted = {kafka.transcriptions_topic, kafka.corrections_topic} - there.keys()
-        for created in admin.create_topics(
-            [NewTopic(topic, num_partitions=PARTITIONS) for topic in sorted(wanted)],
-            operation_timeout=ADMIN_SECONDS,
-        ).values():
-            _settle(created)
+        missing = {kafka.transcriptions_topic, kafka.corrections_topic} - there.keys()
+        topics = [NewTopic(topic, num_partitions=PARTITIONS) for topic in sorted(missing)]
+        if topics:
+            for created in admin.create_topics(topics).values():
+                _settle(created)
     except KafkaException as error:
         raise ServiceUnavailable(
             f"The event log at {kafka.bootstrap_servers} did not answer: {error.args[0].str()}; "

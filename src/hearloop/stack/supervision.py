@@ -1,0 +1,247 @@
+"""The process manager of the stack: supervisor 4.3, spoken to over its Unix socket.
+
+Supervisord restarts what dies and stops whole process groups. This module writes its
+configuration, starts and ends it, and clears away what a killed supervisord left running.
+"""
+
+import contextlib
+import hashlib
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+import xmlrpc.client
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from supervisor.xmlrpc import SupervisorTransport  # type: ignore[import-untyped]
+
+from hearloop.errors import ServiceUnavailable
+from hearloop.stack.services import Service
+
+__all__ = ["UP", "Process", "Supervisor"]
+
+MARK = "HEARLOOP_STACK"
+"""Environment variable that tells which stack a process belongs to, its descendants included."""
+
+UP = ("STARTING", "RUNNING")
+"""Supervisor's states of a process that lives."""
+
+STEADY_SECONDS = 1
+"""How long a process must live before supervisor calls it started."""
+
+STOP_SECONDS = 10
+"""How long a service may take to end after SIGTERM before its group is killed."""
+
+SOCKET_PATH_BYTES = 100
+"""Linux takes 107 for a Unix socket; supervisord adds its process number while it binds."""
+
+CONFIGURATION = """\
+; Written by hearloop.stack; changes are lost.
+[unix_http_server]
+file = {socket}
+chmod = 0700
+
+[supervisord]
+logfile = {home}/logs/supervisord.log
+logfile_maxbytes = 5MB
+logfile_backups = 1
+pidfile = {home}/supervisord.pid
+childlogdir = {home}/logs
+directory = {directory}
+umask = 077
+
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+"""
+
+PROGRAM = """
+[program:{name}]
+command = {command}
+priority = {priority}
+autostart = false
+autorestart = true
+startsecs = {steady}
+startretries = 3
+stopasgroup = true
+killasgroup = true
+stopwaitsecs = {stop}
+redirect_stderr = true
+stdout_logfile = {home}/logs/{name}.log
+stdout_logfile_maxbytes = 10MB
+stdout_logfile_backups = 1
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """What supervisor says about one service."""
+
+    state: str
+    """One of supervisor's: STOPPED, STARTING, RUNNING, BACKOFF, EXITED, FATAL, STOPPING."""
+    pid: int
+    """0 when it does not run."""
+    description: str
+
+
+class Supervisor:
+    """One supervisord with its services, at home in a folder."""
+
+    def __init__(self, home: Path, directory: Path) -> None:
+        self._home = home
+        self._directory = directory
+        self._configuration = home / "supervisord.conf"
+        self._socket = _socket(home)
+
+    def alive(self) -> bool:
+        """Whether supervisord runs and answers."""
+        if not self._socket.exists():
+            return False
+        try:
+            return self._call("getSupervisorVersion") is not None
+        except ServiceUnavailable:
+            return False
+
+    def runs(self, services: Iterable[Service]) -> bool:
+        """Whether it runs and was configured for just these services."""
+        if not self._configuration.exists():
+            return False
+        return self._configuration.read_text() == self._written(services) and self.alive()
+
+    def start(self, services: Iterable[Service], environment: Mapping[str, str]) -> None:
+        """Start supervisord, with no service running yet. Raises ServiceUnavailable."""
+        (self._home / "logs").mkdir(parents=True, exist_ok=True)
+        self._socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._configuration.write_text(self._written(services))
+        started = subprocess.run(
+            [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._configuration)],
+            env={**os.environ, **environment, MARK: str(self._home)},
+            capture_output=True,
+            text=True,
+        )
+        if started.returncode == 0 and self._wait(self.alive):
+            return
+        raise ServiceUnavailable(
+            f"The process manager did not start: {started.stderr.strip() or 'no answer'}; "
+            f"its log is {self._home / 'logs' / 'supervisord.log'}."
+        )
+
+    def start_service(self, name: str) -> None:
+        """Start one service without waiting for it; one that runs is left alone."""
+        if self.process(name).state not in UP:
+            self._call("startProcess", name, False)
+
+    def process(self, name: str) -> Process:
+        """The process of one service now."""
+        said = self._call("getProcessInfo", name)
+        return Process(state=said["statename"], pid=said["pid"], description=said["description"])
+
+    def stop(self, *, last: str) -> None:
+        """End supervisord with its services: all at once, then the one that they all need."""
+        with contextlib.suppress(ServiceUnavailable):
+            if self.alive():
+                running = [
+                    process["name"]
+                    for process in self._call("getAllProcessInfo")
+                    if process["name"] != last and process["statename"] in UP
+                ]
+                for name in running:
+                    self._call("stopProcess", name, False)
+                self._wait(lambda: not any(self.process(name).pid for name in running))
+                supervisord = self.processes()
+                self._call("shutdown")
+                psutil.wait_procs(supervisord, timeout=STOP_SECONDS + 2)
+        self.clear()
+
+    def clear(self) -> None:
+        """End every process of this stack, whoever its parent is now, and remove its socket."""
+        left = self.processes()
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        _, stubborn = psutil.wait_procs(left, timeout=STOP_SECONDS)
+        for process in stubborn:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(stubborn, timeout=STOP_SECONDS)
+        self._socket.unlink(missing_ok=True)
+        if self._socket.parent != self._home:
+            with contextlib.suppress(FileNotFoundError):
+                self._socket.parent.rmdir()
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process of this user that was started by this stack, at any depth."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get(MARK) == str(self._home):
+                    found.append(process)
+        return found
+
+    def last_lines(self, name: str, count: int = 15) -> str:
+        """The end of a service's log."""
+        path = self._home / "logs" / f"{name}.log"
+        if not path.exists():
+            return "(it wrote no log)"
+        return "\n".join(path.read_text(errors="replace").splitlines()[-count:])
+
+    @staticmethod
+    def _wait(until: Callable[[], bool]) -> bool:
+        """Look again and again, for as long as a service may take to end."""
+        deadline = time.monotonic() + STOP_SECONDS + 2
+        while time.monotonic() < deadline:
+            if until():
+                return True
+            time.sleep(0.02)
+        return False
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        transport = SupervisorTransport(None, None, f"unix://{self._socket}")
+        proxy = xmlrpc.client.ServerProxy("http://localhost", transport=transport)
+        try:
+            return getattr(proxy.supervisor, method)(*arguments)
+        except (OSError, xmlrpc.client.Error) as error:
+            raise ServiceUnavailable(
+                f"The process manager at {self._socket} did not take {method}: {error}; "
+                "see `hearloop status`."
+            ) from error
+        finally:
+            transport.close()
+
+    def _written(self, services: Iterable[Service]) -> str:
+        head = CONFIGURATION.format(
+            socket=_escaped(str(self._socket)),
+            home=_escaped(str(self._home)),
+            directory=_escaped(str(self._directory)),
+        )
+        programs = [
+            PROGRAM.format(
+                name=service.name,
+                command=_escaped(shlex.join(service.command)),
+                priority=place,
+                steady=STEADY_SECONDS,
+                stop=STOP_SECONDS,
+                home=_escaped(str(self._home)),
+            )
+            for place, service in enumerate(services)
+        ]
+        return head + "".join(programs)
+
+
+def _socket(home: Path) -> Path:
+    """Where supervisord listens: at home, or in a short folder if home's path is too long."""
+    path = home / "supervisor.sock"
+    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES:
+        return path
+    short = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
+    return Path(tempfile.gettempdir(), f"hearloop-{os.getuid()}-{short}", path.name)
+
+
+def _escaped(text: str) -> str:
+    """Supervisord expands %(names)s."""
+    return text.replace("%", "%%")
