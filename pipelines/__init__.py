@@ -1,0 +1,1 @@
+"""The ML engineer's door: recipes, the graph, and `python -m pipelines`."""

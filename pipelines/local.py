@@ -1,0 +1,140 @@
+"""Runs the pipeline on this machine with KFP's local runner, each step a process of its own."""
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import psutil
+from kfp import local
+from rich.console import Console
+
+from hearloop.config import STACK_ENV
+from hearloop.errors import HearloopError
+from hearloop.recipe import Recipe
+from pipelines.console import StageConsole, print_summary
+from pipelines.graph import continuous_learning
+
+__all__ = ["RUNS", "StepFailed", "run_here"]
+
+RUNS = Path("runs")
+"""Holds a folder for each local run: its log, its artifacts and `summary.json`."""
+
+SERVICES = "serving"
+"""What a run needs of the stack, with all that it needs in turn; nobody watches for drift."""
+
+NO_PYTHON_IN_IMAGE_NAME = "You may be attemping to run a task that uses custom or non-Python base"
+"""KFP's doubt about an image whose name lacks "python"; here the steps run in this environment."""
+
+
+EXECUTOR_MODULE = "kfp.dsl.executor_main"
+"""Every step's command names it."""
+
+
+class StepFailed(HearloopError):
+    """A step of a local run failed; the message is the step's own."""
+
+
+def run_here(recipe: Recipe, run_id: str) -> dict[str, Any]:
+    """Run the pipeline; returns its summary, which is also left in `runs/<run_id>/summary.json`.
+
+    Raises StepFailed with the sentence of the step that ended the run, and what starting the
+    stack raises.
+    """
+    began = time.monotonic()
+    folder = RUNS / run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    with _steps_end_with_us(), _stack():
+        with StageConsole(folder / "pipeline.log", sys.stdout) as shown:
+            _run_graph(recipe, run_id, folder, shown)
+        summary = _summary(run_id, recipe, time.monotonic() - began)
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    print_summary(summary, Console())
+    return summary
+
+
+def _run_graph(recipe: Recipe, run_id: str, folder: Path, shown: StageConsole) -> None:
+    with ExitStack() as undo:
+        undo.enter_context(_own_temporary_folder())
+        undo.enter_context(redirect_stdout(shown))
+        undo.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", message=NO_PYTHON_IN_IMAGE_NAME)
+        local.init(
+            runner=local.SubprocessRunner(use_venv=False),
+            pipeline_root=str(folder / "artifacts"),
+        )
+        try:
+            continuous_learning(recipe=recipe.to_json(), run_id=run_id)
+        except RuntimeError as error:
+            raise StepFailed(
+                shown.failure
+                or f"A step ended without a word ({error}); the log is {shown.log_path}."
+            ) from error
+
+
+def _summary(run_id: str, recipe: Recipe, total: float) -> dict[str, Any]:
+    from hearloop import composition
+    from hearloop.config import Settings
+    from hearloop.run_records import summary
+
+    found = summary(composition.run_records(Settings(), run_id), recipe.name)
+    found["seconds"]["total"] = round(total, 3)
+    return found
+
+
+@contextmanager
+def _stack() -> Iterator[None]:
+    """The stack that settings point to, or one for as long as the run takes."""
+    if "HEARLOOP_S3__ENDPOINT_URL" in os.environ or STACK_ENV.exists():
+        yield
+        return
+    from hearloop.stack import Stack
+
+    stack = Stack()
+    try:
+        stack.up(SERVICES)
+        yield
+    finally:
+        stack.down()
+
+
+@contextmanager
+def _own_temporary_folder() -> Iterator[None]:
+    """KFP leaves folders in TMPDIR for the run and for each step: give it one that is removed."""
+    before = os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="hearloop-") as folder:
+        tempfile.tempdir = os.environ["TMPDIR"] = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = None
+            if before is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = before
+
+
+@contextmanager
+def _steps_end_with_us() -> Iterator[None]:
+    """On SIGTERM end the running step too, which KFP would leave behind, then clean up."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        for child in psutil.Process().children():
+            if EXECUTOR_MODULE in " ".join(child.cmdline()):
+                for process in (child, *child.children(recursive=True)):
+                    process.terminate()
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

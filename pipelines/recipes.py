@@ -1,0 +1,83 @@
+"""What can be run: functions that return a frozen `Recipe`.
+
+>>> recipes.synthetic().training.steps
+1400
+"""
+
+from collections.abc import Callable, Mapping
+
+from hearloop.recipe import (
+    CorrectionsCorpus,
+    FolderCorpus,
+    GatePolicy,
+    PerSplit,
+    PromptsCorpus,
+    Recipe,
+    SyntheticCorpus,
+    TrainingConfig,
+)
+
+__all__ = ["RECIPES", "folder", "prompts", "retrain", "synthetic"]
+
+CALLERS = SyntheticCorpus(
+    seed=1,
+    speakers=PerSplit(train=80, dev=12, test=48),
+    utterances_per_speaker=PerSplit(train=16, dev=6, test=6),
+)
+"""About 1.1 h of training speech; 48 unheard speakers are enough for a verdict by speakers."""
+
+
+def synthetic() -> Recipe:
+    """A first model from scratch, on calls to a phone assistant; compared where a champion is."""
+    return Recipe(
+        name="synthetic",
+        corpora=(CALLERS,),
+        training=TrainingConfig(steps=1400, batch_seconds=24.0),
+    )
+
+
+def retrain(*, after: int = 0, up_to: int = 0) -> Recipe:
+    """The champion adapts to corrections `after` < sequence <= `up_to`; the monitor sets both.
+
+    A quarter of the usual learning rate and old speech mixed in: it learns without forgetting,
+    and the development sets choose how far to go from the champion's weights.
+    """
+    return Recipe(
+        name="retrain",
+        corpora=(CorrectionsCorpus(after=after, up_to=up_to),),
+        training=TrainingConfig(
+            steps=450,
+            peak_learning_rate=5e-4,
+            warm_start=True,
+            replay_utterances=500,
+            corpus_repeats=3,
+            average_with_base=(0.25, 0.5, 0.75, 1.0),
+        ),
+    )
+
+
+def prompts() -> Recipe:
+    """Human telephone prompts beside the synthetic calls; nothing before compares with it."""
+    return Recipe(
+        name="prompts",
+        corpora=(PromptsCorpus(), CALLERS),
+        training=TrainingConfig(steps=1400, batch_seconds=24.0),
+        gate=GatePolicy(compare=False),
+    )
+
+
+def folder(location: str) -> Recipe:
+    """Your own speech: a CSV or JSON-lines manifest or a Kaldi folder, local or `s3://`."""
+    return Recipe(
+        name="folder",
+        corpora=(FolderCorpus(location=location),),
+        training=TrainingConfig(steps=1400, batch_seconds=24.0),
+    )
+
+
+RECIPES: Mapping[str, Callable[[], Recipe]] = {
+    "synthetic": synthetic,
+    "retrain": retrain,
+    "prompts": prompts,
+}
+"""Recipes that `python -m pipelines` knows by name; others are files."""

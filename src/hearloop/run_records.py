@@ -1,0 +1,154 @@
+"""What each step of a pipeline run did, kept in object storage beside the run's id.
+
+A record is written when its step has done all its work, so it doubles as the place to go on from:
+a step that finds its own record, made from the same arguments, has nothing left to do. That holds
+on a laptop and for pods that share no disk.
+
+    >>> with step("train", records, snapshot=snapshot) as work:
+    ...     if work.earlier is None:
+    ...         work.done(bundle_digest, seconds_of_speech=3960.0)
+    >>> work.output
+    '5f0c…'
+
+The runner reads the progress of a step from its output: lines that begin with `MARK`.
+"""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import psutil
+
+from hearloop.errors import HearloopError, NotFound
+from hearloop.ports import ObjectStore
+
+__all__ = ["MARK", "Record", "RunRecords", "Work", "step", "summary"]
+
+MARK = "hearloop-step "
+"""Begins a line of JSON with `step`, `state` (began, done, failed), `seconds` and `said`."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What one step did.
+
+    given: digest of the arguments; output: what the step hands on; seconds: from the start of its
+    process, so that loading libraries counts; facts: JSON values for the run's summary.
+    """
+
+    step: str
+    given: str
+    output: str
+    seconds: float
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class RunRecords:
+    """The records of one run."""
+
+    def __init__(self, objects: ObjectStore, bucket: str, run_id: str) -> None:
+        self._objects = objects
+        self.folder = f"s3://{bucket}/runs/{run_id}"
+        self.run_id = run_id
+
+    def read(self, step: str) -> Record | None:
+        """The record of a step, or None when it has not ended yet."""
+        try:
+            return Record(**json.loads(self._objects.get(self._uri(step))))
+        except NotFound:
+            return None
+
+    def write(self, record: Record) -> None:
+        """Keep a record; a later one of the same step takes its place."""
+        self._objects.put(self._uri(record.step), json.dumps(asdict(record)).encode())
+
+    def all(self) -> list[Record]:
+        """Every record of the run, by the name of the step."""
+        uris = self._objects.list(f"{self.folder}/steps/")
+        return [Record(**json.loads(self._objects.get(uri))) for uri in uris]
+
+    def pinned(self, name: str, value: str) -> str:
+        """The value that the run first gave `name`: this one, unless an earlier try gave another.
+
+        What a run depends on and does not own (the champion) must not change under its retries.
+        """
+        uri = f"{self.folder}/pinned/{name}"
+        self._objects.create(uri, value.encode())
+        return self._objects.get(uri).decode()
+
+    def _uri(self, step: str) -> str:
+        return f"{self.folder}/steps/{step}.json"
+
+
+class Work:
+    """One step at work; `earlier` is its record when it has already been done."""
+
+    def __init__(self, step: str, records: RunRecords, given: str) -> None:
+        self._step = step
+        self._records = records
+        self._given = given
+        found = records.read(step)
+        self.earlier = found if found and found.given == given else None
+
+    @property
+    def output(self) -> str:
+        """What the step hands on. The step must be done."""
+        assert self.earlier is not None, f"the step {self._step} ended without `done`"
+        return self.earlier.output
+
+    def done(self, output: str, **facts: Any) -> None:
+        """Record that all work of the step is done."""
+        self.earlier = Record(
+            step=self._step,
+            given=self._given,
+            output=output,
+            seconds=_seconds_of_process(),
+            facts=facts,
+        )
+        self._records.write(self.earlier)
+
+
+@contextmanager
+def step(name: str, records: RunRecords, **given: str) -> Iterator[Work]:
+    """Do the work of one step, or find it done; tells the runner how it went."""
+    digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
+    _tell(name, "began")
+    try:
+        work = Work(name, records, digest)
+        if work.earlier is not None:
+            log.info("%s was done by an earlier try of run %s", name, records.run_id)
+        yield work
+    except HearloopError as error:
+        _tell(name, "failed", said=str(error))
+        raise
+    except Exception as error:
+        _tell(name, "failed", said=f"The step {name} failed: {type(error).__name__}: {error}")
+        raise
+    _tell(name, "done")
+
+
+def summary(records: RunRecords, recipe_name: str) -> dict[str, Any]:
+    """The run as JSON values: seconds and facts of each step that has ended, by its name."""
+    ended = records.all()
+    return {
+        "run_id": records.run_id,
+        "recipe": recipe_name,
+        "seconds": {record.step: record.seconds for record in ended},
+        **{record.step: record.facts for record in ended},
+    }
+
+
+def _seconds_of_process() -> float:
+    return round(time.time() - psutil.Process().create_time(), 3)
+
+
+def _tell(name: str, state: str, said: str = "") -> None:
+    message = {"step": name, "state": state, "seconds": _seconds_of_process(), "said": said}
+    print(MARK + json.dumps(message), flush=True)
