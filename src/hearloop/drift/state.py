@@ -2,7 +2,8 @@
 
 The state is written to object storage before the consumer commits its offsets, and events that
 are delivered again are recognised by their ids: a monitor that is killed anywhere and started
-again ends up where one that was never killed is.
+again ends up where one that was never killed is (but for the order in which it reads the
+partitions of the log, which is nobody's to choose).
 """
 
 from dataclasses import dataclass, field
