@@ -155,7 +155,8 @@ def audio_uri(body: bytes) -> str:
 
 def percent(fraction: float) -> str:
     """A rate for people: two digits where it is small."""
-    return f"{100 * fraction:.2f} %" if fraction < 0.1 else f"{100 * fraction:.1f} %"
+    digits = 2 if fraction < 0.1 else 1
+    return f"{100 * fraction:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def short(name: str) -> str:
