@@ -27,7 +27,8 @@ class Architecture:
     """Width of the LSTMs."""
     layers: int = 3
     lookahead: int = 4
-    """Output frames that the network sees beyond the one it writes: 160 ms."""
+    """Output frames that the network sees beyond the one it writes: 160 ms. As many output
+    frames at the beginning of a stream are about nothing and are dropped."""
     tail: int = 6
     """Output frames of digital silence after the last one: the look-ahead, and two more because
     CTC may write a character late. Training and serving pad alike; no last word is lost."""

@@ -18,6 +18,7 @@ __all__ = [
     "KafkaSettings",
     "S3Settings",
     "Settings",
+    "TrainJobSettings",
 ]
 
 STACK_ENV = Path("runs/stack/stack.env")
@@ -53,6 +54,19 @@ class KafkaSettings(BaseModel):
     corrections_topic: str = "hearloop.corrections"
 
 
+class TrainJobSettings(BaseModel):
+    """Where Kubeflow Trainer runs trainings; an empty `image` trains on this machine."""
+
+    image: str = ""
+    namespace: str = "hearloop"
+    runtime: str = "hearloop-training"
+    """ClusterTrainingRuntime with our service account, settings and secrets."""
+    nodes: int = 1
+    cpu: str = "4"
+    """Kubernetes quantities that each node requests."""
+    memory: str = "8Gi"
+
+
 class Settings(BaseSettings):
     """All endpoints and credentials of one deployment."""
 
@@ -67,6 +81,7 @@ class Settings(BaseSettings):
     s3: S3Settings = S3Settings()
     buckets: Buckets = Buckets()
     kafka: KafkaSettings = KafkaSettings()
+    trainjob: TrainJobSettings = TrainJobSettings()
     mlflow_tracking_uri: str = "http://127.0.0.1:5000"
     database_url: str = "sqlite:///runs/stack/hearloop.db"
     feature_repository: Path = Path("runs/stack/feast")

@@ -41,13 +41,12 @@ class Transcript:
     """Mean confidence of the words, 0 without any."""
 
 
-def transcribe(log_probs: LogProbs, tokenizer: Tokenizer, *, delay_s: float) -> Transcript:
+def transcribe(log_probs: LogProbs, tokenizer: Tokenizer) -> Transcript:
     """Best CTC path of one recording as text.
 
     Args:
-        log_probs: (frames, vocabulary), the tail included.
+        log_probs: (frames, vocabulary); frame 0 is about the beginning of the recording.
         tokenizer: maps ids to characters.
-        delay_s: how long after hearing a character the network writes it, in seconds.
     """
     path = log_probs.argmax(axis=1)
     changed = np.diff(path, prepend=BLANK) != 0
@@ -62,8 +61,8 @@ def transcribe(log_probs: LogProbs, tokenizer: Tokenizer, *, delay_s: float) -> 
         words.append(
             Word(
                 text=text[first:end],
-                start_s=_seconds(span.start, delay_s),
-                end_s=_seconds(span.stop, delay_s),
+                start_s=round(span.start * OUTPUT_SECONDS, 3),
+                end_s=round(span.stop * OUTPUT_SECONDS, 3),
                 confidence=float(spoken.min()),
             )
         )
@@ -96,10 +95,6 @@ def _word_spans(text: str) -> list[tuple[int, int]]:
             spans.append((start, start + len(word)))
         start += len(word) + 1
     return spans
-
-
-def _seconds(frame: int, delay_s: float) -> float:
-    return round(max(0.0, frame * OUTPUT_SECONDS - delay_s), 3)
 
 
 def log_likelihood(log_probs: LogProbs, ids: Sequence[int]) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hearloop import decoding
-from hearloop.architecture import DOWNSAMPLING, OUTPUT_SECONDS
+from hearloop.architecture import DOWNSAMPLING
 from hearloop.bundle import Bundle, verify
 from hearloop.decoding import Transcript
 from hearloop.features import FLOOR, MEL_BINS, LogMelStream, Matrix, Samples, log_mel
@@ -39,7 +39,7 @@ class Recogniser:
         self.bundle = bundle
         self._graph = graph
         self._tokenizer = tokenizer
-        self._delay_s = bundle.architecture.lookahead * OUTPUT_SECONDS
+        self._deaf = bundle.architecture.lookahead
 
     @classmethod
     def load(cls, directory: Path) -> "Recogniser":
@@ -68,7 +68,7 @@ class Recogniser:
                 x[row, : len(recordings[index])] = recordings[index]
             answers, _ = self._graph.run(x, self._graph.initial_states(len(batch)))
             for row, index in enumerate(batch):
-                found[index] = answers[row, : padded[index] // DOWNSAMPLING]
+                found[index] = answers[row, self._deaf : padded[index] // DOWNSAMPLING]
         return [found[index] for index in range(len(recordings))]
 
     def stream(self) -> "Stream":
@@ -89,7 +89,7 @@ class Recogniser:
         return [decoding.plausibility(log_probs, ids) for ids in encoded]
 
     def _decode(self, log_probs: npt.NDArray[np.float32]) -> Transcript:
-        return decoding.transcribe(log_probs, self._tokenizer, delay_s=self._delay_s)
+        return decoding.transcribe(log_probs, self._tokenizer)
 
 
 def _batches(lengths: Sequence[int]) -> list[list[int]]:
@@ -126,7 +126,8 @@ class Stream:
         self._waiting = np.full((length, MEL_BINS), FLOOR, np.float32)
         self._waiting[: len(rest)] = rest
         self._run(length)
-        return self._recogniser._decode(np.concatenate(self._log_probs))
+        log_probs = np.concatenate(self._log_probs)
+        return self._recogniser._decode(log_probs[self._recogniser._deaf :])
 
     def _run(self, frames: int) -> None:
         if not frames:

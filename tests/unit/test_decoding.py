@@ -33,26 +33,26 @@ def path_of(symbols: str, certainty: float = 0.97) -> decoding.LogProbs:
     ],
 )
 def test_collapses_the_best_path(path: str, text: str) -> None:
-    transcript = decoding.transcribe(path_of(path), TOKENIZER, delay_s=0.0)
+    transcript = decoding.transcribe(path_of(path), TOKENIZER)
     assert transcript.text == text
     assert " ".join(word.text for word in transcript.words) == text
 
 
 def test_words_have_the_times_of_their_frames() -> None:
-    first, second = decoding.transcribe(path_of("__aab_ bb_"), TOKENIZER, delay_s=0.04).words
-    assert (first.start_s, first.end_s) == (0.04, 0.16)
-    assert (second.start_s, second.end_s) == (0.24, 0.32)
+    first, second = decoding.transcribe(path_of("__aab_ bb_"), TOKENIZER).words
+    assert (first.start_s, first.end_s) == (0.08, 0.2)
+    assert (second.start_s, second.end_s) == (0.28, 0.36)
 
 
 def test_a_word_is_as_certain_as_its_least_certain_character() -> None:
     log_probs = path_of("ab a")
     log_probs[1] = path_of("b", certainty=0.5)[0]
-    unsure, sure = decoding.transcribe(log_probs, TOKENIZER, delay_s=0.0).words
+    unsure, sure = decoding.transcribe(log_probs, TOKENIZER).words
     assert unsure.confidence < 0.2 < 0.8 < sure.confidence
 
 
 def test_silence_has_no_words_and_no_confidence() -> None:
-    transcript = decoding.transcribe(path_of("___"), TOKENIZER, delay_s=0.1)
+    transcript = decoding.transcribe(path_of("___"), TOKENIZER)
     assert transcript == decoding.Transcript(text="", words=(), confidence=0.0)
 
 

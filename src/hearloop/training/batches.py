@@ -1,0 +1,157 @@
+"""What is in each batch: a pure function of the seed and the step.
+
+Neither the number of workers nor an interruption changes it, so a run that was killed goes on
+as if it had not been: no utterance is repeated or skipped.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hearloop.architecture import DOWNSAMPLING, Architecture
+from hearloop.features import FLOOR, FRAME_SECONDS, MEL_BINS, Matrix, log_mel
+from hearloop.training.augmentation import augment
+
+__all__ = ["Batch", "BatchPlan", "Example", "assemble", "collate", "noise_examples"]
+
+_POOL: Final = 12
+"""Batches that are filled from one random pool sorted by length: enough to pad little, few
+enough to mix."""
+_NOISE_SECONDS: Final = (1.0, 4.0)
+_NOISE_LEVEL: Final = (-80.0, -15.0)
+"""Range of the noise examples, in dB to full scale."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One utterance in memory: (t, 80) features and the ids of its text."""
+
+    id: str
+    features: npt.NDArray[np.float16] | Matrix
+    ids: tuple[int, ...]
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Utterances padded to a common length, ready for the network and the CTC loss."""
+
+    x: Tensor
+    """(N, T, 80) float32."""
+    frames: Tensor
+    """(N,) output frames of each utterance, its tail included."""
+    targets: Tensor
+    """Ids of all texts, one after the other."""
+    target_lengths: Tensor
+    """(N,) ids of each text."""
+
+
+class BatchPlan:
+    """Which utterances make up the batch of each step.
+
+    Each epoch takes every utterance once, in an order of its own; utterances of like length
+    share a batch.
+    """
+
+    def __init__(self, lengths: Sequence[int], *, frames: int, seed: int) -> None:
+        """Plan batches of about `frames` feature frames from utterances of `lengths` frames."""
+        self._lengths = np.asarray(lengths)
+        self._frames = frames
+        self._seed = seed
+        self._epochs: list[list[list[int]]] = []
+        self._first_steps = [0]
+
+    def batch(self, step: int) -> list[int]:
+        """Indices of the utterances of a step; steps count from 0."""
+        while self._first_steps[-1] <= step:
+            self._epochs.append(self._epoch(len(self._epochs)))
+            self._first_steps.append(self._first_steps[-1] + len(self._epochs[-1]))
+        epoch = int(np.searchsorted(self._first_steps, step, side="right")) - 1
+        return self._epochs[epoch][step - self._first_steps[epoch]]
+
+    def _epoch(self, number: int) -> list[list[int]]:
+        rng = np.random.default_rng([self._seed, number])
+        order = rng.permutation(len(self._lengths))
+        ends = np.cumsum(self._lengths[order])
+        pools = np.searchsorted(
+            ends, np.arange(1, ends[-1] // (_POOL * self._frames) + 1) * _POOL * self._frames
+        )
+        batches: list[list[int]] = []
+        for pool in np.split(order, pools):
+            batches += self._fill(pool[np.argsort(self._lengths[pool], kind="stable")].tolist())
+        return [batches[index] for index in rng.permutation(len(batches))]
+
+    def _fill(self, pool: list[int]) -> list[list[int]]:
+        batches: list[list[int]] = []
+        room = 0
+        for index in pool:
+            length = int(self._lengths[index])
+            if length > room or not batches:
+                batches.append([])
+                room = self._frames
+            batches[-1].append(index)
+            room -= length
+        return batches
+
+
+def assemble(
+    examples: Sequence[Example],
+    indices: Sequence[int],
+    architecture: Architecture,
+    *,
+    seed: int,
+    step: int,
+    rank: int,
+    workers: int,
+) -> Batch:
+    """One worker's part of a step's batch, each utterance varied in a way of its own.
+
+    The variation depends on the seed, the step and the place in the batch, not on the worker.
+    """
+    features, ids = [], []
+    for place in range(rank, len(indices), workers):
+        example = examples[indices[place]]
+        rng = np.random.default_rng([seed, step, place])
+        features.append(augment(example.features.astype(np.float32), rng))
+        ids.append(example.ids)
+    return collate(features, ids, architecture)
+
+
+def collate(
+    features: Sequence[Matrix], ids: Sequence[Sequence[int]], architecture: Architecture
+) -> Batch:
+    """Pad features with digital silence, as the recogniser does."""
+    padded = [architecture.padded_frames(len(matrix)) for matrix in features]
+    x = np.full((len(features), max(padded, default=0), MEL_BINS), FLOOR, np.float32)
+    for row, matrix in enumerate(features):
+        x[row, : len(matrix)] = matrix
+    return Batch(
+        x=torch.from_numpy(x),
+        frames=torch.tensor(padded) // DOWNSAMPLING,
+        targets=torch.tensor([index for text in ids for index in text], dtype=torch.long),
+        target_lengths=torch.tensor([len(text) for text in ids]),
+    )
+
+
+def noise_examples(count: int, seed: int) -> list[Example]:
+    """Noise of many levels and colours in which nobody speaks: silence has to stay silent."""
+    rng = np.random.default_rng([seed, 1])
+    return [
+        Example(id=f"noise-{number}", features=_noise(rng), ids=(), text="")
+        for number in range(count)
+    ]
+
+
+def _noise(rng: np.random.Generator) -> Matrix:
+    length = round(rng.uniform(*_NOISE_SECONDS) / FRAME_SECONDS) * 160
+    spectrum = np.fft.rfft(rng.normal(size=length))
+    # Power falls as 1 / f^colour: white, pink, brown and what lies between.
+    spectrum /= np.maximum(np.arange(len(spectrum)), 1) ** (rng.uniform(0.0, 2.0) / 2)
+    samples = np.fft.irfft(spectrum, length)
+    level = 10 ** (rng.uniform(*_NOISE_LEVEL) / 20)
+    return log_mel((samples / samples.std() * level).astype(np.float32))

@@ -1,0 +1,200 @@
+"""What a person sees of a training: a progress bar, curves in a file, curves in MLflow.
+
+The file has everything. MLflow gets the curves from a thread of its own, so that neither a slow
+nor a dead tracking server holds up a step; what it did not take is counted and reported.
+"""
+
+import json
+import logging
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from hearloop.training.loop import Step
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+__all__ = ["Bar", "Curves", "progress_bar"]
+
+log = logging.getLogger(__name__)
+
+_EVERY: Final = 10
+"""Steps between two points of a curve in MLflow; each is the mean of those in between."""
+_WAIT_SECONDS: Final = 10.0
+"""How long the end of a training waits for MLflow to take the last points."""
+_LINE_SECONDS: Final = 10.0
+"""Time between two lines of progress where no bar can be drawn."""
+
+Points = tuple[int, dict[str, float]]
+
+
+class Curves:
+    """Curves of one training, as JSON lines and, with a run id, in MLflow."""
+
+    def __init__(self, path: Path, *, run_id: str | None, tracking_uri: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a", buffering=1, encoding="utf-8")
+        self._steps: list[Step] = []
+        self._mlflow = _MlflowThread(run_id, tracking_uri) if run_id else None
+
+    def step(self, step: Step) -> None:
+        """Add a step."""
+        values = {"loss": step.loss, "learning_rate": step.learning_rate}
+        self._write(step.number, values)
+        self._steps.append(step)
+        if len(self._steps) == _EVERY:
+            self._send(step.number, self._means())
+            self._steps.clear()
+
+    def dev(self, number: int, word_error_rate: float) -> None:
+        """Add the WER on the development set after `number` steps."""
+        self._write(number, {"dev_wer": word_error_rate})
+        self._send(number, {"dev_wer": word_error_rate})
+
+    def close(self) -> int:
+        """Wait a little for MLflow; returns how many points it did not take."""
+        self._file.close()
+        return self._mlflow.close() if self._mlflow else 0
+
+    def _means(self) -> dict[str, float]:
+        seconds = sum(step.seconds for step in self._steps)
+        return {
+            "loss": sum(step.loss for step in self._steps) / len(self._steps),
+            "learning_rate": self._steps[-1].learning_rate,
+            "audio_seconds_per_second": sum(s.audio_seconds for s in self._steps) / seconds,
+        }
+
+    def _write(self, number: int, values: dict[str, float]) -> None:
+        self._file.write(json.dumps({"step": number, **values}) + "\n")
+
+    def _send(self, number: int, values: dict[str, float]) -> None:
+        if self._mlflow:
+            self._mlflow.send((number, values))
+
+
+class _MlflowThread:
+    """Sends points to MLflow in the background."""
+
+    def __init__(self, run_id: str, tracking_uri: str) -> None:
+        self._run_id, self._tracking_uri = run_id, tracking_uri
+        self._points: queue.SimpleQueue[Points | None] = queue.SimpleQueue()
+        self._open = 0
+        self._thread = threading.Thread(target=self._work, name="mlflow-curves", daemon=True)
+        self._thread.start()
+
+    def send(self, points: Points) -> None:
+        self._open += len(points[1])
+        self._points.put(points)
+
+    def close(self) -> int:
+        self._points.put(None)
+        self._thread.join(_WAIT_SECONDS)
+        if self._open:
+            log.warning(
+                "MLflow did not take %d points of the training curves of run %s; "
+                "curves.jsonl has them.",
+                self._open,
+                self._run_id,
+            )
+        return self._open
+
+    def _work(self) -> None:
+        # MLflow's own default is minutes of retries; the next points come in seconds.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(tracking_uri=self._tracking_uri)
+        reported = False
+        for number, values in iter(self._points.get, None):
+            try:
+                self._log(client, number, values)
+                self._open -= len(values)
+            except Exception as error:  # whatever MLflow raises, training goes on
+                if not reported:
+                    log.warning("MLflow at %s refuses curves: %s", self._tracking_uri, error)
+                reported = True
+
+    def _log(self, client: "MlflowClient", number: int, values: dict[str, float]) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [Metric(f"train/{name}", value, now, number) for name, value in values.items()]
+        client.log_batch(self._run_id, metrics=metrics)
+
+
+class Bar:
+    """Progress of a training in steps."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._done_here = 0
+        self._audio = 0.0
+        self._began = time.monotonic()
+
+    def step(self, step: Step) -> None:
+        """Show that a step is done."""
+        self._done_here += 1
+        self._audio += step.audio_seconds
+        elapsed = time.monotonic() - self._began
+        self._show(step, self._audio / elapsed, elapsed / self._done_here)
+
+    def _show(self, step: Step, speed: float, seconds_per_step: float) -> None:
+        raise NotImplementedError
+
+
+class _Lines(Bar):
+    """A log line now and then."""
+
+    def __init__(self, total: int) -> None:
+        super().__init__(total)
+        self._spoke = self._began
+
+    def _show(self, step: Step, speed: float, seconds_per_step: float) -> None:
+        if time.monotonic() - self._spoke < _LINE_SECONDS and step.number < self._total:
+            return
+        self._spoke = time.monotonic()
+        left = (self._total - step.number) * seconds_per_step
+        text = "training: step %d of %d, loss %.3f, %.0f audio s/s, %.0f s left"
+        log.info(text, step.number, self._total, step.loss, speed, left)
+
+
+class _Drawn(Bar):
+    """A bar on a terminal."""
+
+    def __init__(self, total: int, bars: Progress) -> None:
+        super().__init__(total)
+        self._bars = bars
+        self._task = bars.add_task("training", total=total, loss=0.0, speed=0.0)
+
+    def _show(self, step: Step, speed: float, seconds_per_step: float) -> None:
+        self._bars.update(self._task, completed=step.number, loss=step.loss, speed=speed)
+
+
+@contextmanager
+def progress_bar(total: int, stream: TextIO | None = None) -> Iterator[Bar]:
+    """A bar on a terminal, log lines elsewhere; `stream` is standard error unless given."""
+    console = Console(file=stream or sys.stderr)
+    if not console.is_terminal:
+        yield _Lines(total)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}"),
+        TextColumn("{task.fields[speed]:.0f} audio s/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bars:
+        yield _Drawn(total, bars)

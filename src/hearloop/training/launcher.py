@@ -1,0 +1,163 @@
+"""Start a training and wait for its model: torchrun on this machine, a TrainJob in a cluster.
+
+>>> train(config, sets=[FeatureSet(role="new", archive=uri)], base_bundle=None,
+...       output=Path("bundle"), work=Path("work"), launcher=launcher)  # doctest: +SKIP
+TrainingSummary(steps=1400, …)
+"""
+
+import ctypes
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+from hearloop import feature_archive
+from hearloop.bundle import verify
+from hearloop.errors import IntegrityError, TrainingFailed
+from hearloop.ports import ObjectStore
+from hearloop.recipe import TrainingConfig
+from hearloop.training.request import (
+    FeatureSet,
+    StagedTraining,
+    TrainingRequest,
+    TrainingSummary,
+)
+
+__all__ = ["Launcher", "TorchrunLauncher", "train"]
+
+log = logging.getLogger(__name__)
+
+_SUMMARY: Final = "summary.json"
+_RESTARTS: Final = 2
+"""How often torchrun starts the workers again when one dies; they go on from the checkpoint."""
+_PR_SET_PDEATHSIG: Final = 1
+"""prctl(2): the signal that a process gets when its parent ends."""
+
+
+class Launcher(Protocol):
+    """Runs a request where there is room for it."""
+
+    def run(
+        self, request: TrainingRequest, *, base_bundle: Path | None, output: Path, work: Path
+    ) -> TrainingSummary:
+        """Train and leave the bundle in `output`. Raises TrainingFailed."""
+
+
+def train(
+    config: TrainingConfig,
+    *,
+    sets: Sequence[FeatureSet],
+    base_bundle: Path | None,
+    output: Path,
+    work: Path,
+    launcher: Launcher,
+    run_id: str | None = None,
+) -> TrainingSummary:
+    """Train a recogniser and leave its bundle in `output`.
+
+    Interrupted anywhere and called again with the same arguments it goes on, and ends with the
+    same weights; called after the end it only returns the summary.
+
+    Args:
+        config: steps, optimiser, replay and averaging.
+        sets: feature archives to learn from.
+        base_bundle: bundle to start from; None begins with random weights.
+        output: directory for the bundle.
+        work: folder for checkpoints, curves and the summary; of this training alone.
+        launcher: where the workers run.
+        run_id: MLflow run for the curves.
+
+    Raises:
+        TrainingFailed: a worker ended without a model.
+        IntegrityError: the base bundle or an archive is damaged.
+    """
+    base = verify(base_bundle).digest if base_bundle else None
+    request = TrainingRequest(config=config, sets=tuple(sets), base=base, run_id=run_id)
+    done = _finished(request, output, work)
+    if done:
+        log.info("this model is trained already: %s", output)
+        return done
+    work.mkdir(parents=True, exist_ok=True)
+    summary = launcher.run(request, base_bundle=base_bundle, output=output, work=work)
+    (work / _SUMMARY).write_text(summary.to_json(), encoding="utf-8")
+    return summary
+
+
+def _finished(request: TrainingRequest, output: Path, work: Path) -> TrainingSummary | None:
+    """The summary of an earlier call with the same request whose bundle is still whole."""
+    try:
+        trained = verify(output).training == request.digest
+        return TrainingSummary.from_json((work / _SUMMARY).read_bytes()) if trained else None
+    except (IntegrityError, OSError):
+        return None
+
+
+class TorchrunLauncher:
+    """Workers on this machine, started by torchrun; they talk through gloo."""
+
+    def __init__(self, objects: ObjectStore, cache: Path) -> None:
+        """`objects` hold the archives; `cache` gets local copies of them."""
+        self._objects = objects
+        self._cache = cache
+
+    def run(
+        self, request: TrainingRequest, *, base_bundle: Path | None, output: Path, work: Path
+    ) -> TrainingSummary:
+        """Train and leave the bundle in `output`. Raises TrainingFailed."""
+        shards = [
+            tuple(feature_archive.fetch(one.archive, self._objects, self._cache))
+            for one in request.sets
+        ]
+        staged = StagedTraining(
+            request=request,
+            shards=tuple(shards),
+            base=base_bundle,
+            work=work,
+            output=output,
+        )
+        (work / "staged.json").write_text(staged.to_json(), encoding="utf-8")
+        (work / "failure.json").unlink(missing_ok=True)
+        status = _torchrun(work / "staged.json", request.config.workers)
+        if status:
+            raise TrainingFailed(_reason(status, work))
+        return TrainingSummary.from_json((work / _SUMMARY).read_bytes())
+
+
+def _torchrun(staged: Path, workers: int) -> int:
+    """Run the workers to their end; returns torchrun's exit status."""
+    cores = len(os.sched_getaffinity(0))
+    environment = os.environ | {
+        "OMP_NUM_THREADS": str(max(1, cores // workers)),
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", str(workers), "--max-restarts", str(_RESTARTS)]
+    command += ["-m", "hearloop.training", str(staged)]
+    process = subprocess.Popen(command, env=environment, preexec_fn=_end_with_parent)
+    try:
+        return process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the parent ends, be it killed: no training stays behind."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _reason(status: int, work: Path) -> str:
+    try:
+        failure = json.loads((work / "failure.json").read_text(encoding="utf-8"))
+        return str(failure["message"])
+    except OSError:
+        return (
+            f"torchrun ended with status {status} and no model; its output says why. What was "
+            f"learnt until the last checkpoint is kept in {work}: run again to go on."
+        )

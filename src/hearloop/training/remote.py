@@ -1,0 +1,97 @@
+"""A training whose request, checkpoints and answer are in object storage: pods keep no disk.
+
+s3://<bucket>/trainings/<digest>/request.json
+s3://<bucket>/trainings/<digest>/base/…          the bundle to start from
+s3://<bucket>/trainings/<digest>/checkpoints/…   the newest one goes on after a lost pod
+s3://<bucket>/trainings/<digest>/bundle/…        the answer: bundle, then summary.json
+s3://<bucket>/trainings/<digest>/summary.json
+"""
+
+import shutil
+from pathlib import Path
+
+from hearloop import feature_archive
+from hearloop.bundle import FILES, MANIFEST, verify
+from hearloop.errors import NotFound
+from hearloop.ports import ObjectStore
+from hearloop.training.request import StagedTraining, TrainingRequest, TrainingSummary
+
+__all__ = ["RemoteTraining"]
+
+_BUNDLE = (*FILES, MANIFEST)
+"""Files of a bundle, the manifest last: without it nobody takes the rest for a model."""
+
+
+class RemoteTraining:
+    """One training's folder in object storage, seen from either side."""
+
+    def __init__(self, folder: str, objects: ObjectStore, cache: Path) -> None:
+        """`folder`: `s3://` URI without a slash at its end; `cache`: local copies."""
+        self.folder = folder.rstrip("/")
+        self._objects = objects
+        self._cache = cache
+
+    def ask(self, request: TrainingRequest, base: Path | None) -> None:
+        """Put the request and the base bundle where the pods find them."""
+        if base:
+            self._put_bundle(base, "base")
+        body = request.to_json().encode()
+        self._objects.put(f"{self.folder}/request.json", body, content_type="application/json")
+
+    def answered(self) -> TrainingSummary | None:
+        """The summary once the training is over, None before."""
+        try:
+            return TrainingSummary.from_json(self._objects.get(f"{self.folder}/summary.json"))
+        except NotFound:
+            return None
+
+    def fetch_bundle(self, output: Path) -> None:
+        """Copy the trained bundle to `output`. Raises IntegrityError when it was changed."""
+        self._get_bundle("bundle", output)
+
+    def stage(self) -> StagedTraining:
+        """Fetch everything that a worker needs to this machine, the newest checkpoint too."""
+        request = TrainingRequest.from_json(self._objects.get(f"{self.folder}/request.json"))
+        work = self._cache / "trainings" / request.digest
+        base = self._get_bundle("base", work / "base") if request.base else None
+        self._get_checkpoint(work / "checkpoints")
+        shards = [
+            tuple(feature_archive.fetch(one.archive, self._objects, self._cache))
+            for one in request.sets
+        ]
+        return StagedTraining(
+            request=request, shards=tuple(shards), base=base, work=work, output=work / "bundle"
+        )
+
+    def keep(self, checkpoint: Path) -> None:
+        """Store a checkpoint and forget those before it."""
+        uri = f"{self.folder}/checkpoints/{checkpoint.name}"
+        self._objects.put(uri, checkpoint.read_bytes())
+        for older in list(self._objects.list(f"{self.folder}/checkpoints/")):
+            if older < uri:
+                self._objects.delete(older)
+
+    def answer(self, bundle: Path, summary: TrainingSummary) -> None:
+        """Store the trained bundle, then the summary."""
+        self._put_bundle(bundle, "bundle")
+        body = summary.to_json().encode()
+        self._objects.put(f"{self.folder}/summary.json", body, content_type="application/json")
+
+    def _get_checkpoint(self, folder: Path) -> None:
+        stored = list(self._objects.list(f"{self.folder}/checkpoints/"))
+        if not stored:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / stored[-1].rpartition("/")[2]).write_bytes(self._objects.get(stored[-1]))
+
+    def _put_bundle(self, directory: Path, name: str) -> None:
+        for file in _BUNDLE:
+            self._objects.put(f"{self.folder}/{name}/{file}", (directory / file).read_bytes())
+
+    def _get_bundle(self, name: str, directory: Path) -> Path:
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        for file in _BUNDLE:
+            (directory / file).write_bytes(self._objects.get(f"{self.folder}/{name}/{file}"))
+        verify(directory)
+        return directory

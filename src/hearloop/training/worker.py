@@ -1,0 +1,310 @@
+"""One worker of a training: what torchrun starts, once for each process."""
+
+import fcntl
+import json
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import numpy as np
+import torch
+
+from hearloop import feature_archive
+from hearloop.architecture import Architecture
+from hearloop.bundle import verify
+from hearloop.config import Settings
+from hearloop.errors import ConfigurationError
+from hearloop.export import load_network, write_bundle
+from hearloop.feature_archive import ArchivedUtterance
+from hearloop.model import Network
+from hearloop.recipe import TrainingConfig
+from hearloop.tokenizer import Tokenizer
+from hearloop.training.adaptation import average, choose, draw
+from hearloop.training.batches import Example, noise_examples
+from hearloop.training.checkpoints import Checkpoints, restore
+from hearloop.training.curves import Curves, progress_bar
+from hearloop.training.judging import word_error_rate
+from hearloop.training.loop import Step, Trainer
+from hearloop.training.request import Candidate, StagedTraining, TrainingSummary
+
+__all__ = ["STOPPED", "SUMMARY", "Material", "Stopped", "load_material", "run"]
+
+log = logging.getLogger(__name__)
+
+SUMMARY: Final = "summary.json"
+STOPPED: Final = 128 + signal.SIGTERM
+"""Exit status after SIGTERM, as shells count it: the checkpoint is written, run again to go on."""
+_CHECKPOINT_STEPS: Final = 100
+"""Steps between checkpoints: 10 s of work are lost at most, and 0.1 s is spent on each."""
+_DEV_SHARE: Final = 0.2
+"""Share of the steps between two looks at the development set."""
+_NOISE_SHARE: Final = 0.03
+"""Noise without speech, relative to the number of utterances."""
+
+
+class Stopped(Exception):
+    """SIGTERM came; the state was saved."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What a training learns from and what it is judged on meanwhile."""
+
+    train: list[Example]
+    new_dev: list[Example]
+    old_dev: list[Example]
+
+
+def load_material(staged: StagedTraining, tokenizer: Tokenizer) -> Material:
+    """Read the feature sets into memory and mix them as the configuration says.
+
+    Raises ConfigurationError when there is nothing to learn from or to judge on.
+    """
+    config = staged.request.config
+    utterances: dict[tuple[str, str], dict[str, ArchivedUtterance]] = {}
+    for feature_set, shards in zip(staged.request.sets, staged.shards, strict=True):
+        for utterance in feature_archive.read(shards):
+            part = utterances.setdefault((feature_set.role, utterance.split), {})
+            part[utterance.id] = utterance
+
+    def examples(role: str, split: str) -> list[Example]:
+        return [_example(one, tokenizer) for one in utterances.get((role, split), {}).values()]
+
+    new, new_dev = examples("new", "train"), examples("new", "dev")
+    for split, found in (("train", new), ("dev", new_dev)):
+        if not found:
+            raise ConfigurationError(
+                f"The new feature sets hold no {split} utterances; a training needs both train "
+                "and dev speech, change the corpora of the recipe."
+            )
+    replayed = draw(utterances.get(("replay", "train"), {}), config.replay_utterances, config.seed)
+    train = new * config.corpus_repeats + [_example(one, tokenizer) for one in replayed]
+    noise = noise_examples(round(_NOISE_SHARE * len(train)), config.seed)
+    return Material(train=train + noise, new_dev=new_dev, old_dev=examples("replay", "dev"))
+
+
+def _example(utterance: ArchivedUtterance, tokenizer: Tokenizer) -> Example:
+    return Example(
+        id=utterance.id,
+        features=utterance.features,
+        ids=tuple(tokenizer.encode(utterance.text)),
+        text=utterance.text,
+    )
+
+
+def run(
+    staged: StagedTraining,
+    *,
+    rank: int = 0,
+    workers: int = 1,
+    saved: Callable[[Path], None] | None = None,
+) -> TrainingSummary | None:
+    """Train, or go on training; rank 0 writes the bundle and returns the summary.
+
+    Args:
+        staged: the training.
+        rank: number of this worker.
+        workers: how many there are; with more than one, torch.distributed is initialised.
+        saved: told about each checkpoint file.
+
+    Raises:
+        Stopped: SIGTERM came; a checkpoint was written.
+        ConfigurationError: there is nothing to learn from.
+    """
+    torch.set_flush_denormal(True)  # gradients that fade out would slow the steps tenfold
+    with ExitStack() as stack:
+        if rank == 0:
+            stack.enter_context(_alone_in(staged.work))
+        stop = stack.enter_context(_sigterm())
+        return _Run(staged, rank, workers, saved, stop).train()
+
+
+@contextmanager
+def _alone_in(work: Path) -> Iterator[None]:
+    """Wait until no other training writes to the work folder: one may still be saving."""
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _sigterm() -> Iterator[Callable[[], bool]]:
+    """Catch SIGTERM; gives a function that tells whether it came."""
+    came: list[int] = []
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+
+    before = signal.signal(signal.SIGTERM, remember)
+    try:
+        yield lambda: bool(came)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Run:
+    """The state of one worker's training."""
+
+    def __init__(
+        self,
+        staged: StagedTraining,
+        rank: int,
+        workers: int,
+        saved: Callable[[Path], None] | None,
+        stop: Callable[[], bool],
+    ) -> None:
+        self._staged, self._rank = staged, rank
+        self._config: TrainingConfig = staged.request.config
+        self._saved, self._stop = saved, stop
+        base = verify(staged.base) if staged.base else None
+        self._tokenizer = Tokenizer.load(base.directory / "tokens.txt") if base else Tokenizer()
+        self._material = load_material(staged, self._tokenizer)
+        if base:
+            network = load_network(base)
+        else:
+            network = new_network(self._material.train, len(self._tokenizer), self._config.seed)
+        self._base = {name: t.clone() for name, t in network.state_dict().items()} if base else None
+        self._trainer = Trainer(
+            network, self._material.train, self._config, rank=rank, workers=workers
+        )
+        self._checkpoints = Checkpoints(staged.work / "checkpoints", staged.request.digest)
+        self._failed_checkpoints = 0
+        self._audio_seconds = self._step_seconds = 0.0
+        self._began = time.monotonic()
+
+    def train(self) -> TrainingSummary | None:
+        self._resume()
+        if self._rank > 0:
+            self._steps(None)
+            return None
+        curves = Curves(
+            self._staged.work / "curves.jsonl",
+            run_id=self._staged.request.run_id,
+            tracking_uri=Settings().mlflow_tracking_uri,
+        )
+        try:
+            self._steps(curves)
+            before, candidates = self._candidates()
+        finally:
+            lost = curves.close()
+        return self._finish(before, candidates, lost)
+
+    def _resume(self) -> None:
+        checkpoint = self._checkpoints.newest()
+        if checkpoint is None:
+            return
+        restore(self._trainer, checkpoint)
+        self._began -= checkpoint.seconds
+        log.info("training goes on after step %d of %d", checkpoint.step, self._config.steps)
+
+    def _steps(self, curves: Curves | None) -> None:
+        if curves is None:
+            while self._trainer.steps_done < self._config.steps:
+                if self._trainer.step(stop=self._stop()).stop:
+                    raise Stopped
+            return
+        with progress_bar(self._config.steps) as bar:
+            while self._trainer.steps_done < self._config.steps:
+                step = self._trainer.step(stop=self._stop())
+                curves.step(step)
+                bar.step(step)
+                self._audio_seconds += step.audio_seconds
+                self._step_seconds += step.seconds
+                self._after(step, curves)
+
+    def _after(self, step: Step, curves: Curves) -> None:
+        if step.stop or step.number % _CHECKPOINT_STEPS == 0:
+            self._save()
+        if step.stop:
+            raise Stopped
+        every = max(1, round(_DEV_SHARE * self._config.steps))
+        if step.number % every == 0 and step.number < self._config.steps:
+            curves.dev(step.number, self._wer(self._material.new_dev))
+
+    def _save(self) -> None:
+        try:
+            path = self._checkpoints.save(self._trainer, time.monotonic() - self._began)
+        except OSError as error:
+            self._failed_checkpoints += 1
+            log.error(
+                "The checkpoint after step %d cannot be written (%s); make room in %s. Training "
+                "goes on, the checkpoint before it is intact.",
+                self._trainer.steps_done,
+                error.strerror,
+                self._staged.work,
+            )
+            return
+        if self._saved:
+            self._saved(path)
+
+    def _wer(self, examples: list[Example]) -> float:
+        return word_error_rate(self._trainer.network, examples, self._tokenizer)
+
+    def _candidates(self) -> tuple[Candidate | None, list[Candidate]]:
+        """Judge the base and each share of the new weights on the development sets."""
+        network = self._trainer.network
+        new = {name: t.clone() for name, t in network.state_dict().items()}
+        if self._base is None:
+            return None, [self._judge(1.0)]
+        network.load_state_dict(self._base)
+        before = self._judge(0.0)
+        candidates = []
+        for share in self._config.average_with_base:
+            network.load_state_dict(average(self._base, new, share))
+            candidates.append(self._judge(share))
+        chosen = choose(candidates, before)
+        network.load_state_dict(average(self._base, new, chosen.share))
+        return before, candidates
+
+    def _judge(self, share: float) -> Candidate:
+        old = self._wer(self._material.old_dev) if self._material.old_dev else None
+        return Candidate(share=share, new_wer=self._wer(self._material.new_dev), old_wer=old)
+
+    def _finish(
+        self, before: Candidate | None, candidates: list[Candidate], lost: int
+    ) -> TrainingSummary:
+        chosen = choose(candidates, before)
+        write_bundle(
+            self._staged.output,
+            self._trainer.network,
+            self._tokenizer,
+            training=self._staged.request.digest,
+        )
+        summary = TrainingSummary(
+            steps=self._config.steps,
+            seconds=round(time.monotonic() - self._began, 3),
+            audio_seconds_per_second=round(
+                self._audio_seconds / self._step_seconds if self._step_seconds else 0.0, 1
+            ),
+            dev_wer=chosen.new_wer,
+            share=chosen.share,
+            candidates=tuple(candidates),
+            before=before,
+            checkpoints_failed=self._failed_checkpoints,
+            curve_points_lost=lost,
+        )
+        (self._staged.work / SUMMARY).write_text(summary.to_json(), encoding="utf-8")
+        return summary
+
+
+def new_network(train: list[Example], vocabulary: int, seed: int) -> Network:
+    """A network with random weights that knows the mean and deviation of the speech."""
+    torch.manual_seed(seed)
+    network = Network(Architecture(vocabulary=vocabulary))
+    frames = np.concatenate([one.features for one in train if one.ids]).astype(np.float32)
+    network.mean.copy_(torch.from_numpy(frames.mean(axis=0)))
+    network.deviation.copy_(torch.from_numpy(frames.std(axis=0)).clamp(min=1e-2))
+    return network
+
+
+def write_failure(work: Path, error: Exception) -> None:
+    """Leave the reason of a failure for the launcher."""
+    body = {"kind": type(error).__name__, "message": str(error)}
+    (work / "failure.json").write_text(json.dumps(body), encoding="utf-8")
