@@ -96,7 +96,7 @@ def decode(body: bytes, *, limits: Limits | None = None, headerless: str | None 
     container = headerless or _container(body)
     blocks = _ffmpeg_blocks if headerless or container in _FFMPEG else _sndfile_blocks
     rate, samples = _collect(blocks(body, container), limits)
-    if rate != SAMPLE_RATE:
+    if len(samples) and rate != SAMPLE_RATE:
         samples = soxr.resample(samples, rate, SAMPLE_RATE).astype(np.float32)
     if not len(samples):
         raise InvalidAudio("The recording holds no samples; send one that does.")

@@ -205,3 +205,9 @@ def test_noise_depends_on_its_seed_alone() -> None:
     )
     np.testing.assert_array_equal(first, second)
     assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("name", ["webm opus", "mp4 aac"])
+def test_a_recording_cut_off_anywhere_is_decoded_or_refused(name: str) -> None:
+    for length in range(0, len(ENCODED[name]), 29):
+        _decoded_or_refused(ENCODED[name][:length])

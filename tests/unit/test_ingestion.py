@@ -1,0 +1,173 @@
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hearloop import audio, datasets
+from hearloop.config import Settings
+from hearloop.datasets import Snapshot, open_snapshot
+from hearloop.errors import NotFound, ServiceUnavailable
+from hearloop.ingestion import ingest
+from hearloop.recipe import FolderCorpus, PerSplit, SyntheticCorpus
+from hearloop.testing import InMemoryObjects
+
+SETTINGS = Settings()
+BUCKET = SETTINGS.buckets.snapshots
+
+
+@dataclass
+class DyingObjects(InMemoryObjects):
+    """A store whose client is killed at its n-th write, before or after the write is done."""
+
+    dies_at: int
+    after: bool
+    writes: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def _dies(self) -> bool:
+        return next(self.writes) == self.dies_at
+
+    def put(self, uri: str, body: bytes, *, content_type: str = "") -> None:
+        dies = self._dies()
+        if not dies or self.after:
+            super().put(uri, body)
+        if dies:
+            raise ServiceUnavailable("killed")
+
+    def create(self, uri: str, body: bytes, *, content_type: str = "") -> bool:
+        dies = self._dies()
+        wrote = super().create(uri, body) if not dies or self.after else False
+        if dies:
+            raise ServiceUnavailable("killed")
+        return wrote
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """Three utterances by three speakers, and four rows that are none."""
+    rng = np.random.default_rng(0)
+    rows: list[dict[str, str]] = []
+    for number in range(3):
+        samples = rng.normal(0, 0.05, 16_000).astype(np.float32)
+        (tmp_path / f"{number}.flac").write_bytes(audio.encode_flac(samples))
+        rows.append(
+            {"audio": f"{number}.flac", "text": f"Number {number}", "speaker": f"s{number}"}
+        )
+    (tmp_path / "noise.wav").write_bytes(b"not audio at all")
+    (tmp_path / "click.flac").write_bytes(audio.encode_flac(np.ones(100, np.float32)))
+    rows.append({"audio": "noise.wav", "text": "hello"})
+    rows.append({"audio": "click.flac", "text": "hello"})
+    rows.append({"audio": "1.flac", "text": "[laughter]", "id": "laughter"})
+    rows.append({"audio": "2.flac", "text": "again", "id": "0"})
+    path = tmp_path / "manifest.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def _ingest(manifest: Path, objects: InMemoryObjects) -> Snapshot:
+    return ingest([FolderCorpus(location=str(manifest))], objects=objects, settings=SETTINGS)
+
+
+def test_good_utterances_are_kept_and_bad_ones_quarantined_with_their_reason(
+    manifest: Path,
+) -> None:
+    objects = InMemoryObjects()
+    snapshot = _ingest(manifest, objects)
+    assert [row.text for row in snapshot.rows()] == ["number zero", "number one", "number two"]
+    reasons = {one.id: one.reason for one in snapshot.quarantine()}
+    assert list(reasons) == ["noise", "click", "laughter", "0"]
+    assert "no format that we know" in reasons["noise"]
+    assert "0.006 s" in reasons["click"]
+    assert "[laughter]" in reasons["laughter"]
+    assert "occurs before" in reasons["0"]
+
+
+def test_audio_is_stored_under_its_digest_at_16_khz(manifest: Path) -> None:
+    objects = InMemoryObjects()
+    for row in _ingest(manifest, objects).rows():
+        body = objects.get(row.audio_uri)
+        assert audio.digest(body) == row.audio_digest
+        assert audio.decode(body).source_rate == row.sample_rate == 16_000
+        assert row.quality.duration_s == row.seconds == 1.0
+
+
+def test_ingesting_twice_gives_the_same_snapshot_and_nothing_new(manifest: Path) -> None:
+    objects = InMemoryObjects()
+    first = _ingest(manifest, objects)
+    stored = {uri: objects.get(uri) for uri in objects.list(f"s3://{BUCKET}/")}
+    again = _ingest(manifest, objects)
+    assert first == again
+    assert stored == {uri: objects.get(uri) for uri in objects.list(f"s3://{BUCKET}/")}
+
+
+WRITES = 7
+"""Of one ingestion: three recordings and one again, cuts, quarantine, manifest."""
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("dies_at", range(1, WRITES + 1))
+def test_killed_at_any_write_and_run_again_it_converges(
+    manifest: Path, dies_at: int, after: bool
+) -> None:
+    expected = _ingest(manifest, InMemoryObjects())
+    objects = DyingObjects(dies_at=dies_at, after=after)
+    with pytest.raises(ServiceUnavailable, match="killed"):
+        _ingest(manifest, objects)
+    if objects.exists(f"{expected.uri}/manifest.json"):
+        assert open_snapshot(expected.digest, objects, BUCKET).rows() == expected.rows()
+    else:
+        with pytest.raises(NotFound):
+            open_snapshot(expected.digest, objects, BUCKET)
+    again = _ingest(manifest, objects)
+    assert again.digest == expected.digest
+    assert again.rows() == expected.rows()
+    assert again.quarantine() == expected.quarantine()
+
+
+def test_the_last_write_is_the_manifest(manifest: Path) -> None:
+    objects = DyingObjects(dies_at=WRITES, after=False)
+    with pytest.raises(ServiceUnavailable):
+        _ingest(manifest, objects)
+    snapshots = list(objects.list(f"s3://{BUCKET}/snapshots/"))
+    assert [uri.rpartition("/")[2] for uri in snapshots] == ["cuts.jsonl.gz", "quarantine.jsonl"]
+
+
+def test_several_corpora_become_one_snapshot_and_progress_is_told(manifest: Path) -> None:
+    class Count:
+        done = 0.0
+
+        def advance(self, amount: float = 1.0) -> None:
+            self.done += amount
+
+    calls = SyntheticCorpus(
+        seed=1,
+        speakers=PerSplit(train=1, dev=0, test=1),
+        utterances_per_speaker=PerSplit(train=2, dev=0, test=1),
+    )
+    told = Count()
+    snapshot = ingest(
+        [calls, FolderCorpus(location=str(manifest))],
+        objects=InMemoryObjects(),
+        settings=SETTINGS,
+        progress=told,
+    )
+    rows = snapshot.rows()
+    assert [row.source for row in rows] == ["synthetic"] * 3 + ["folder"] * 3
+    assert told.done == len(rows) + len(snapshot.quarantine()) == 10
+    assert [corpus["kind"] for corpus in snapshot.manifest["recipe"]] == ["synthetic", "folder"]
+
+
+def test_ingestion_loads_neither_torch_nor_lhotse() -> None:
+    names = "hearloop.ingestion", datasets.__name__, "hearloop.quality", "hearloop.corpora"
+    code = (
+        f"import sys, {', '.join(names)}; sys.exit(bool({{'torch', 'lhotse'}} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
