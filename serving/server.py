@@ -89,13 +89,14 @@ def mount(
     control: traffic.TrafficControl,
     transcriber: Transcriber,
     desk: Callable[[], Feedback],
+    largest: int = LARGEST_BODY,
 ) -> None:
     """Put our routes, errors and bounds on KServe's application, before it adds its own."""
     app.include_router(traffic.create_router(versions, control))
     app.include_router(transcription.create_router(transcriber, settings.model_name))
     app.include_router(feedback.create_router(desk))
     answer_errors(app)
-    app.add_middleware(Boundary, largest=LARGEST_BODY)
+    app.add_middleware(Boundary, largest=largest)
 
 
 def weighing(versions: Versions) -> Plausibilities:

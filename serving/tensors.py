@@ -251,7 +251,7 @@ def write_v2(request: InferRequest, model_name: str, answers: Sequence[Answer]) 
         output.set_data_from_numpy(array, binary_data=False)
         outputs.append(output)
     return InferResponse(
-        response_id=request.id,
+        response_id=request.id or answers[0].request_id,
         model_name=model_name,
         model_version=answers[0].model_version,
         infer_outputs=outputs,

@@ -120,6 +120,7 @@ def test_a_reading_of_other_traffic_is_no_evidence() -> None:
     assert gather((), other, at(10)) == ()
 
 
+@settings(deadline=None, derandomize=True)
 @given(
     stable=st.sampled_from(["1", "2"]),
     canary=st.sampled_from([None, "1", "2"]),
@@ -137,6 +138,7 @@ def test_weights_sum_to_100_or_the_traffic_is_refused(
         assert all(weight > 0 for weight in traffic.weights.values())
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.integers(0, 30), st.integers(0, 30), st.floats(0.02, 0.98))
 def test_the_e_value_is_an_expectation_of_at_most_one_where_both_fail_alike(
     failures: int, seed: int, share: float
