@@ -27,6 +27,8 @@ ACCENT = "en-us"
 
 _SOUNDS = Path("usr/share/asterisk/sounds/en_US_f_Allison")
 _TEXTS = Path("usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
+_INSTALLED = Path("/")
+"""Where apt-get installs packages: they may be there already."""
 _DOWNLOAD_SECONDS = 300.0
 """11 MB over a slow line."""
 
@@ -104,7 +106,7 @@ def _root(corpus: PromptsCorpus, cache: Path) -> Path:
             )
         return corpus.folder
     fetched = cache / "prompts"
-    for root in (Path("/"), fetched):
+    for root in (_INSTALLED, fetched):
         if _complete(root):
             return root
     _fetch(fetched)
