@@ -14,6 +14,7 @@ from hearloop.recipe import CorrectionsCorpus
 __all__ = ["CorrectionStore", "utterances"]
 
 _UNTOUCHED = "the hypothesis was left as it was, so there is nothing to learn from it"
+_UNSCREENED = "it has not been screened yet"
 
 
 class CorrectionStore(Protocol):
@@ -42,11 +43,12 @@ def utterances(
     """
     if corpus.screened:
         store.screen(after=corpus.after, up_to=corpus.up_to)
-    taken = {"accepted"} if corpus.screened else {"accepted", "quarantined"}
+    taken = {"accepted"} if corpus.screened else {"accepted", "quarantined", "waiting"}
     for correction in store.list(after=corpus.after, up_to=corpus.up_to):
         name = f"correction-{correction.id}"
         if correction.status not in taken:
-            reason = correction.reason or _UNTOUCHED
+            said_nothing = _UNTOUCHED if correction.status == "confirmed" else _UNSCREENED
+            reason = correction.reason or said_nothing
             yield Rejected(id=name, reason=f"{correction.status}: {reason}")
             continue
         try:
