@@ -1,4 +1,5 @@
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,7 @@ def test_what_is_left_out_says_why() -> None:
         _correction(2, "confirmed"),
         _correction(3, "rejected", reason="says the same"),
         _correction(4, audio_uri="s3://audio/audio/gone.flac"),
+        _correction(5, "waiting"),
     )
     found = _read(store)
     reasons = [one.reason for one in found if isinstance(one, Rejected)]
@@ -93,19 +95,24 @@ def test_what_is_left_out_says_why() -> None:
     assert "nothing to learn" in reasons[1]
     assert reasons[2] == "rejected: says the same"
     assert "gone.flac" in reasons[3]
+    assert reasons[4] == "waiting: it has not been screened yet"
 
 
 def test_unscreened_quarantined_corrections_are_taken_too() -> None:
-    store = Store(_correction(1, "quarantined"), _correction(2, "rejected"))
+    store = Store(
+        _correction(1, "quarantined"), _correction(2, "waiting"), _correction(3, "rejected")
+    )
     found = _read(store, screened=False)
-    assert [type(one) for one in found] == [Utterance, Rejected]
+    assert [type(one) for one in found] == [Utterance, Utterance, Rejected]
     assert store.screened == []
 
 
 @pytest.mark.parametrize("speakers_known", [True, False])
 def test_whoever_is_tested_on_is_not_trained_on(speakers_known: bool) -> None:
-    known = {} if speakers_known else {"speaker": None}
-    found = _read(Store(*(_correction(sequence, **known) for sequence in range(1, 301))))
+    corrections = [_correction(sequence) for sequence in range(1, 301)]
+    if not speakers_known:
+        corrections = [replace(one, speaker=None) for one in corrections]
+    found = _read(Store(*corrections))
     splits: dict[str, set[str]] = {}
     for one in found:
         assert isinstance(one, Utterance)
