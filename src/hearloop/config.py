@@ -60,7 +60,7 @@ class TrainJobSettings(BaseModel):
     image: str = ""
     namespace: str = "hearloop"
     runtime: str = "hearloop-training"
-    """ClusterTrainingRuntime with our service account, settings and secrets."""
+    """TrainingRuntime of the namespace with our service account, settings and secrets."""
     nodes: int = 1
     cpu: str = "4"
     """Kubernetes quantities that each node requests."""

@@ -52,7 +52,7 @@ class TrainJob:
                 "labels": {"app.kubernetes.io/part-of": "hearloop"},
             },
             "spec": {
-                "runtimeRef": {"name": self.settings.runtime},
+                "runtimeRef": {"kind": "TrainingRuntime", "name": self.settings.runtime},
                 "trainer": {
                     "image": self.settings.image,
                     "command": ["torchrun", "-m", "hearloop.training"],
