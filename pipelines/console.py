@@ -92,10 +92,10 @@ def print_summary(summary: Mapping[str, Any], console: Console) -> None:
     console.print(_word_errors(summary))
     told = {
         "run": summary["run_id"],
-        "snapshot": summary["ingest"]["snapshot"][:12],
-        "verdict": f"{summary['judge']['verdict']}: {summary['judge']['reason']}",
-        "version": summary["register"]["version"],
-        "outcome": summary["outcome"],
+        "snapshot": summary["snapshot"][:12],
+        "verdict": f"{summary['verdict']}: {summary['reason']}",
+        "version": summary["version"],
+        "outcome": f"{summary['outcome']}: {summary['why']}",
         "time": f"{summary['seconds']['total']:.0f} s",
     }
     table = Table.grid(padding=(0, 2))

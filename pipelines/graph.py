@@ -35,7 +35,10 @@ def continuous_learning(recipe: str, run_id: str) -> None:
     evaluated = evaluate(**run, snapshot=snapshot, bundle=bundle)
     evaluation = evaluated.outputs["Output"]
     decision = judge(**run, evaluation=evaluation).output
-    version = register(**run, snapshot=snapshot, bundle=bundle, evaluation=evaluation).output
+    registered = register(
+        **run, snapshot=snapshot, bundle=bundle, evaluation=evaluation, decision=decision
+    )
+    version = registered.output
     # Both branches stand: the local runner skips a lone If in silence (LIBRARIES, KFP 2.17).
     with dsl.If(decision == "roll_out"):
         roll_out(**run, version=version)

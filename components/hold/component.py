@@ -7,7 +7,7 @@ __all__ = ["hold"]
 
 @component
 def hold(recipe: str, run_id: str, version: str) -> str:
-    """Record that the version stays out of service, and why; returns the reason."""
+    """Record that the version stays out of service, and why; returns `held`."""
     from hearloop import steps
 
     return steps.hold(recipe=recipe, run_id=run_id, version=version)

@@ -15,13 +15,14 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hearloop.datasets import CutRow
 from hearloop.errors import NotFound
-from hearloop.quality import SIGNALS
+from hearloop.quality import SIGNALS, speaking_rate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +46,16 @@ class UtteranceQuality:
     utterance: str
     recorded_at: datetime
     signals: dict[str, float]
+
+    @classmethod
+    def of(cls, row: CutRow) -> "UtteranceQuality":
+        """The signals of a cut, its speaking rate by its transcript."""
+        rate = speaking_rate(row.text, row.seconds)
+        return cls(
+            utterance=row.id,
+            recorded_at=row.recorded_at,
+            signals=asdict(row.quality) | {"speaking_rate": rate},
+        )
 
 
 class FeatureStore:

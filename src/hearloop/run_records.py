@@ -16,10 +16,12 @@ The runner reads the progress of a step from its output: lines that begin with `
 import hashlib
 import json
 import logging
+import mimetypes
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -69,6 +71,13 @@ class RunRecords:
         """Keep a record; a later one of the same step takes its place."""
         self._objects.put(self._uri(record.step), json.dumps(asdict(record)).encode())
 
+    def facts(self, step: str) -> dict[str, Any]:
+        """What a step that has ended told. Raises NotFound."""
+        found = self.read(step)
+        if found is None:
+            raise NotFound(f"The step {step} of run {self.run_id} has not ended; run it first.")
+        return found.facts
+
     def all(self) -> list[Record]:
         """Every record of the run, by the name of the step."""
         uris = self._objects.list(f"{self.folder}/steps/")
@@ -82,6 +91,21 @@ class RunRecords:
         uri = f"{self.folder}/pinned/{name}"
         self._objects.create(uri, value.encode())
         return self._objects.get(uri).decode()
+
+    def keep(self, name: str, body: bytes) -> None:
+        """Keep a file with the run; a later one of that name takes its place."""
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        self._objects.put(f"{self.folder}/files/{name}", body, content_type=kind)
+
+    def keep_folder(self, name: str, folder: Path) -> None:
+        """Keep every file of a folder."""
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                self.keep(f"{name}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+
+    def kept(self, name: str) -> bytes:
+        """A file that was kept with the run. Raises NotFound."""
+        return self._objects.get(f"{self.folder}/files/{name}")
 
     def _uri(self, step: str) -> str:
         return f"{self.folder}/steps/{step}.json"
@@ -134,14 +158,20 @@ def step(name: str, records: RunRecords, **given: str) -> Iterator[Work]:
     _tell(name, "done")
 
 
+HEADLINES = ("snapshot", "wer", "verdict", "reason", "version", "outcome", "why")
+"""Facts that a summary has at its top, whichever step told them."""
+
+
 def summary(records: RunRecords, recipe_name: str) -> dict[str, Any]:
-    """The run as JSON values: seconds and facts of each step that has ended, by its name."""
+    """The run as JSON values: headlines, the seconds of each step that has ended, all facts."""
     ended = records.all()
+    told = {name: value for record in ended for name, value in record.facts.items()}
     return {
         "run_id": records.run_id,
         "recipe": recipe_name,
+        **{name: told[name] for name in HEADLINES if name in told},
         "seconds": {record.step: record.seconds for record in ended},
-        **{record.step: record.facts for record in ended},
+        "steps": {record.step: record.facts for record in ended},
     }
 
 
