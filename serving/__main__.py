@@ -3,6 +3,9 @@
 import argparse
 import logging
 from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from kserve.constants.constants import DEFAULT_HTTP_PORT
 
 from hearloop.config import Settings
 from hearloop.telemetry import set_up_logging
@@ -17,7 +20,7 @@ QUIET = ("kserve.trace", "uvicorn.access")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the server until it is told to stop."""
     parser = argparse.ArgumentParser(prog="python -m serving", description=__doc__)
-    parser.add_argument("--http_port", type=int, default=8080)
+    parser.add_argument("--http_port", type=int, help="default: the port of HEARLOOP_SERVING_URL")
     parser.add_argument(
         "--http_host",
         default="127.0.0.1",
@@ -28,11 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     set_up_logging()
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    settings = Settings()
+    http_port = chosen.http_port or urlsplit(settings.serving_url).port or DEFAULT_HTTP_PORT
     serve(
-        Settings(),
-        Listening(
-            http_host=chosen.http_host, http_port=chosen.http_port, grpc_port=chosen.grpc_port
-        ),
+        settings,
+        Listening(http_host=chosen.http_host, http_port=http_port, grpc_port=chosen.grpc_port),
     )
 
 

@@ -70,7 +70,7 @@ def serve(settings: Settings, listening: Listening) -> None:
         versions,
         functools.cache(lambda: composition.registry(settings)),
         composition.traffic_store(settings),
-        settings.cache,
+        settings.cache / "models",
     )
     metrics.expose(versions, request_log)
     desk = feedback.desk(settings, weighing(versions))

@@ -8,7 +8,7 @@ the server comes back with it.
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -51,15 +51,18 @@ class VersionRegistry(Protocol):
 class TrafficStore(Protocol):
     """Keeps the traffic that was accepted last."""
 
-    def read(self) -> Traffic | None:
-        """The stored traffic, or None."""
+    def read(self) -> tuple[Traffic, Mapping[str, str]] | None:
+        """The stored traffic and the digests of its versions' bundles, or None."""
 
-    def write(self, traffic: Traffic) -> None:
-        """Store the traffic."""
+    def write(self, traffic: Traffic, bundles: Mapping[str, str]) -> None:
+        """Store the traffic and the digests."""
 
 
 class TrafficControl:
-    """Sets the traffic, one change at a time, beside the requests and never in their way."""
+    """Sets the traffic, one change at a time, beside the requests and never in their way.
+
+    `cache`: where the registry keeps its copies of bundles, by digest.
+    """
 
     def __init__(
         self,
@@ -82,7 +85,7 @@ class TrafficControl:
         registry or the database is away; the old traffic serves on then.
         """
         async with self._changing:
-            await self._aside(lambda: self._put(traffic, store=True))
+            await self._aside(lambda: self._put(traffic))
         return self._versions.reading()
 
     async def restore(self) -> None:
@@ -108,33 +111,45 @@ class TrafficControl:
     def _restore(self) -> None:
         if self._versions.traffic is not None:
             return
-        traffic = self._store.read()
-        if traffic is None:
+        stored = self._store.read()
+        if stored is None:
             champion = self._registry().champion()
             if champion is None:
                 log.info("No version is registered yet: waiting for the first rollout")
                 return
-            traffic = Traffic(stable=champion)
+            stored = Traffic(stable=champion), {}
+        traffic, bundles = stored
         try:
-            self._put(traffic, store=False)
+            self._swap(traffic, self._load_all(traffic, bundles))
         except VersionRefused as error:
             if traffic.canary is None:
                 raise
             log.error("The stable version serves alone: %s", error)
-            self._put(Traffic(stable=traffic.stable), store=False)
+            alone = Traffic(stable=traffic.stable)
+            self._swap(alone, self._load_all(alone, bundles))
 
-    def _put(self, traffic: Traffic, *, store: bool) -> None:
-        held = self._versions.held()
-        named = [version for version in traffic.weights if version not in held]
-        loaded = {version: self._load(version) for version in named}
-        if store:
-            self._store.write(traffic)
-        self._versions.swap(traffic, {**held, **loaded})
+    def _put(self, traffic: Traffic) -> None:
+        recognisers = self._load_all(traffic, {})
+        self._store.write(
+            traffic, {version: one.bundle.digest for version, one in recognisers.items()}
+        )
+        self._swap(traffic, recognisers)
+
+    def _swap(self, traffic: Traffic, recognisers: Mapping[str, Recogniser]) -> None:
+        self._versions.swap(traffic, recognisers)
         log.info("The traffic is now %s", traffic.weights)
 
-    def _load(self, version: str) -> Recogniser:
+    def _load_all(self, traffic: Traffic, bundles: Mapping[str, str]) -> dict[str, Recogniser]:
+        """The recognisers of the traffic: those in memory, and the others fetched and checked."""
+        held = self._versions.held()
+        return {
+            version: held.get(version) or self._load(version, bundles.get(version))
+            for version in traffic.weights
+        }
+
+    def _load(self, version: str, digest: str | None) -> Recogniser:
         try:
-            recogniser = Recogniser.load(self._registry().fetch(version, self._cache))
+            recogniser = Recogniser.load(self._fetch(version, digest))
             _warm_up(recogniser)
         except ServiceUnavailable:
             raise
@@ -143,6 +158,16 @@ class TrafficControl:
                 f"Version {version} failed its checks and takes no traffic: {error}"
             ) from error
         return recogniser
+
+    def _fetch(self, version: str, digest: str | None) -> Path:
+        """The bundle from the registry; while that is away, the copy that served before."""
+        try:
+            return self._registry().fetch(version, self._cache)
+        except ServiceUnavailable:
+            if digest is None or not (self._cache / digest).is_dir():
+                raise
+            log.warning("The registry is away: version %s comes from the cache", version)
+            return self._cache / digest
 
 
 def _warm_up(recogniser: Recogniser) -> None:

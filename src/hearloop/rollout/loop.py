@@ -130,7 +130,8 @@ def roll_out(
     """Roll `version` out until it is promoted, rolled back or paused; returns the last state.
 
     A first model goes straight to 100 %. Called again for a rollout that was killed or paused,
-    it resumes; for one that has finished, it returns how it ended. `progress` advances by canary
+    it resumes; for one that has ended, it returns how, unless the version was promoted and has
+    been replaced since: then it is rolled out anew. `progress` advances by canary
     answers. Raises ServiceUnavailable when the router or the registry stays away longer than the
     policy's patience, Conflict when another loop drives the same rollout or a newer version
     took its place, ConfigurationError for a policy without steps.
@@ -169,22 +170,33 @@ class _Loop:
     def begin(self, version: str) -> RolloutState:
         """The stored rollout of `version`, or a new one that takes the place of unfinished ones."""
         state = self.store.read(version)
-        if state is not None:
+        if state is not None and not (state.finished and state.status == "promoted"):
             return self._resume(state)
         traffic = self._patiently(self.router.read).traffic
-        for other in self.store.unfinished():
-            if other.status in ("promoted", "rolled_back"):
-                traffic = self._finish(other).traffic or traffic
-            else:
-                reason = f"version {version} took its place"
-                replaced = replace(other, status="superseded", finished=True, reason=reason)
-                self._record(self.store.save(replaced), "superseded")
-        state = RolloutState(version=version, stable=traffic.stable if traffic else None)
+        if state is not None and traffic is not None and traffic.stable == version:
+            return state
+        revision = state.revision if state else 0
+        traffic = self._clear_the_way(version) or traffic
+        state = RolloutState(
+            version=version, stable=traffic.stable if traffic else None, revision=revision
+        )
         if state.stable == version:
             state = replace(
                 state, status="promoted", percent=100, reason="it was in service already"
             )
         return self.store.save(state)
+
+    def _clear_the_way(self, version: str) -> Traffic | None:
+        """End the rollouts of other versions; returns the traffic of one that was decided."""
+        traffic = None
+        for other in self.store.unfinished():
+            if other.status in ("promoted", "rolled_back"):
+                traffic = self._finish(other).traffic or traffic
+            elif other.version != version:
+                reason = f"version {version} took its place"
+                replaced = replace(other, status="superseded", finished=True, reason=reason)
+                self._record(self.store.save(replaced), "superseded")
+        return traffic
 
     def _resume(self, state: RolloutState) -> RolloutState:
         if state.status != "paused":

@@ -1,6 +1,6 @@
 """Rollouts and the traffic in force, in a SQL database: SQLite here, Postgres by settings."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -42,6 +42,7 @@ TRAFFIC = Table(
     metadata,
     Column("model", String(128), primary_key=True),
     Column("traffic", JSON, nullable=False),
+    Column("bundles", JSON, nullable=False),
 )
 
 
@@ -118,20 +119,24 @@ class SqlTrafficStore:
         self._engine = engine
         self._model = model
 
-    def read(self) -> Traffic | None:
-        """The stored traffic, or None. Raises ServiceUnavailable."""
-        query = select(TRAFFIC.c.traffic).where(TRAFFIC.c.model == self._model)
+    def read(self) -> tuple[Traffic, Mapping[str, str]] | None:
+        """The stored traffic and the digests of its versions' bundles. Raises ServiceUnavailable.
+
+        None when nothing is stored.
+        """
+        query = select(TRAFFIC.c.traffic, TRAFFIC.c.bundles).where(TRAFFIC.c.model == self._model)
         ensure_tables(self._engine, TRAFFIC)
         with _answers(self._engine), self._engine.connect() as connection:
-            traffic = connection.execute(query).scalar()
-        return None if traffic is None else Traffic(**traffic)
+            stored = connection.execute(query).one_or_none()
+        return None if stored is None else (Traffic(**stored.traffic), stored.bundles)
 
-    def write(self, traffic: Traffic) -> None:
+    def write(self, traffic: Traffic, bundles: Mapping[str, str]) -> None:
         """Store the traffic in place of what was stored. Raises ServiceUnavailable."""
         ensure_tables(self._engine, TRAFFIC)
+        row = {"model": self._model, "traffic": asdict(traffic), "bundles": dict(bundles)}
         with _answers(self._engine), self._engine.begin() as connection:
             connection.execute(delete(TRAFFIC).where(TRAFFIC.c.model == self._model))
-            connection.execute(insert(TRAFFIC).values(model=self._model, traffic=asdict(traffic)))
+            connection.execute(insert(TRAFFIC).values(**row))
 
 
 @contextmanager

@@ -53,7 +53,9 @@ class World:
             self.calls += 10
         failed = self.calls if self.broken else 0
         canary = Tally(requests=self.calls, calls=self.calls, failures=failed, failed_calls=failed)
-        tallies = {"1": Tally(requests=90, calls=90), "2": canary}
+        tallies = {"1": Tally(requests=90, calls=90)}
+        if self.traffic and self.traffic.canary:
+            tallies[self.traffic.canary] = canary
         reading = Reading(traffic=self.traffic, epoch=str(self.epoch), tallies=tallies)
         self._touch()
         return reading
@@ -157,11 +159,23 @@ def test_no_callers_pause_it_and_the_next_run_goes_on(database: Engine) -> None:
 
 
 def test_what_has_ended_is_not_done_again(database: Engine) -> None:
+    for broken, status in ((False, "promoted"), (True, "rolled_back")):
+        version = "3" if broken else "2"
+        world = World(Traffic(stable="1"), broken=broken)
+        assert run(world, database, version).status == status
+        written, champions = list(world.written), list(world.champions)
+        assert run(world, database, version).status == status
+        assert (world.written, world.champions) == (written, champions)
+
+
+def test_a_version_that_was_replaced_can_take_the_traffic_again(database: Engine) -> None:
     world = World(Traffic(stable="1"))
     run(world, database)
-    outside = world.outside
+    world.write(Traffic(stable="1"))
+    world.written.clear()
     assert run(world, database).status == "promoted"
-    assert world.outside == outside
+    assert [traffic.weights.get("2", 0) for traffic in world.written] == [10, 50, 100]
+    assert world.champions == ["2", "2"]
 
 
 def test_a_version_in_service_already_only_becomes_the_champion(database: Engine) -> None:

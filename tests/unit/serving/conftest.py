@@ -9,7 +9,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from hearloop.errors import NotFound
+from hearloop.errors import NotFound, ServiceUnavailable
 from hearloop.recogniser import Recogniser
 from tests.bundles import write_random_bundle
 
@@ -19,14 +19,15 @@ class Shelf:
 
     def __init__(self, bundles: dict[str, Path]) -> None:
         self.bundles = bundles
-        self.fetched: list[str] = []
         self.crown: str | None = None
+        self.away = False
 
     def champion(self) -> str | None:
         return self.crown
 
     def fetch(self, version: str, cache: Path) -> Path:
-        self.fetched.append(version)
+        if self.away:
+            raise ServiceUnavailable("The registry is away.")
         if version not in self.bundles:
             raise NotFound(f"No version {version} is registered.")
         return self.bundles[version]

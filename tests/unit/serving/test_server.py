@@ -5,6 +5,7 @@ import base64
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -540,6 +541,23 @@ def test_after_a_restart_a_canary_that_is_damaged_by_now_gets_nothing(
     assert server.client.put(TRAFFIC, json=body).status_code == 200
     del server.shelf.bundles["2"]
     assert restarted(tmp_path, server.shelf).traffic == Traffic(stable="1")
+
+
+def test_after_a_restart_without_the_registry_the_cached_versions_serve(
+    server: Server, tmp_path: Path, bundles: dict[str, Path]
+) -> None:
+    assert server.client.put(TRAFFIC, json={"stable": "1"}).status_code == 200
+    shutil.copytree(bundles["1"], tmp_path / Recogniser.load(bundles["1"]).bundle.digest)
+    server.shelf.away = True
+    assert restarted(tmp_path, server.shelf).traffic == Traffic(stable="1")
+
+
+def test_a_registry_that_is_away_leaves_the_traffic_as_it_is(serving: Server) -> None:
+    serving.shelf.away = True
+    answer = serving.client.put(TRAFFIC, json={"stable": "2"})
+    assert answer.status_code == 503
+    refusal(answer)
+    assert serving.versions.traffic == Traffic(stable="1")
 
 
 def test_without_stored_traffic_the_champion_serves(tmp_path: Path, shelf: Shelf) -> None:
