@@ -1,0 +1,1 @@
+"""The whole loop on one machine, driven through the doors that its users have."""

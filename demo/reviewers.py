@@ -1,0 +1,50 @@
+"""People who listen to calls and correct what the model wrote, through the HTTP route."""
+
+from collections.abc import Iterator, Sequence
+from itertools import cycle
+
+import httpx
+
+from demo.callers import Answer
+from hearloop.telemetry import Progress
+
+__all__ = ["honest", "poisoned", "send"]
+
+CORRECTIONS = "/feedback/v1/corrections"
+
+
+def honest(
+    calls: Sequence[Sequence[Answer]], contributors: Sequence[str]
+) -> Iterator[dict[str, str]]:
+    """What was really said in each call; the contributors take the calls in turn."""
+    for contributor, call in zip(cycle(contributors), calls, strict=False):
+        for answer in call:
+            yield _correction(answer, answer.said.reference, contributor)
+
+
+def poisoned(calls: Sequence[Sequence[Answer]], contributor: str) -> Iterator[dict[str, str]]:
+    """For each utterance the transcript of one from the next call: well formed and wrong."""
+    for call, other in zip(calls, [*calls[1:], calls[0]], strict=True):
+        for answer, wrong in zip(call, other, strict=True):
+            yield _correction(answer, wrong.said.reference, contributor)
+
+
+def send(
+    serving_url: str, corrections: Sequence[dict[str, str]], progress: Progress
+) -> list[dict[str, str]]:
+    """Post the corrections; returns them as the service stored them.
+
+    Raises httpx.HTTPStatusError when one is refused.
+    """
+    stored = []
+    with httpx.Client(base_url=serving_url, timeout=60.0) as client:
+        for correction in corrections:
+            response = client.post(CORRECTIONS, json=correction)
+            response.raise_for_status()
+            stored.append(response.json())
+            progress.advance()
+    return stored
+
+
+def _correction(answer: Answer, text: str, contributor: str) -> dict[str, str]:
+    return {"request_id": answer.request_id, "text": text, "contributor": contributor}

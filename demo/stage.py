@@ -1,0 +1,70 @@
+"""The stages of the demo and how long each took."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from demo.report import Stage
+from hearloop.errors import TrainingFailed
+
+__all__ = ["Stages", "run_pipeline", "summary_of_run"]
+
+RUNS = Path("runs")
+"""Where pipeline runs leave their summaries."""
+
+
+class Stages:
+    """Times stages against one clock and says a line when each ends."""
+
+    def __init__(self, console: Console) -> None:
+        self.done: list[Stage] = []
+        self._console = console
+        self._began = time.monotonic()
+        self.began_at = datetime.now(UTC)
+
+    @property
+    def now_s(self) -> float:
+        """Seconds since the demo began."""
+        return time.monotonic() - self._began
+
+    @contextmanager
+    def stage(self, name: str, *, training: bool = False) -> Iterator[None]:
+        """One stage of the demo."""
+        began = self.now_s
+        self._console.rule(f"[bold]{name}", align="left")
+        yield
+        took = self.now_s - began
+        self.done.append(Stage(name=name, began_s=began, seconds=took, training=training))
+        self._console.print(f"[green]✓[/] {name}: {took:.1f} s")
+
+
+def run_pipeline(recipe: Path, run_id: str, environment: dict[str, str]) -> None:
+    """Run the pipeline as an ML engineer would; its lines go to this terminal.
+
+    Raises TrainingFailed when it ends badly; the pipeline has then said why.
+    """
+    command = [sys.executable, "-m", "pipelines", "run"]
+    ended = subprocess.run(
+        [*command, "--recipe", str(recipe), "--run-id", run_id],
+        env={**os.environ, **environment},
+    )
+    if ended.returncode:
+        raise TrainingFailed(
+            f"The pipeline run {run_id} ended with status {ended.returncode}; its log is "
+            f"runs/{run_id}/pipeline.log."
+        )
+
+
+def summary_of_run(run_id: str) -> dict[str, Any]:
+    """What a pipeline run left in its `summary.json`."""
+    found: dict[str, Any] = json.loads((RUNS / run_id / "summary.json").read_text())
+    return found
