@@ -1,0 +1,415 @@
+"""The model registry in MLflow: versions, what they learnt from, and which one is champion.
+
+    >>> registry = Registry(settings)
+    >>> run_id = registry.run("2031-retrain")           # before training, for its curves
+    >>> version = registry.register(bundle, run_id=run_id, datasets=[…], metrics={"size_mb": 10.6})
+    >>> registry.promote(version)
+    >>> registry.fetch(registry.champion(), settings.cache / "models")
+    PosixPath('runs/cache/models/3f6b…')
+
+A version is created last, after its files, datasets and metrics: what is visible is complete.
+MLflow keeps no history of aliases, so each move is also written to the log of decisions.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hearloop.bundle import Bundle, verify
+from hearloop.config import Settings
+from hearloop.errors import Conflict, HearloopError, IntegrityError, NotFound, ServiceUnavailable
+from hearloop.lineage import ARTIFACT, DatasetUse, Lineage
+from hearloop.storage.tables import Decision, Decisions, engine
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+__all__ = ["CHALLENGER", "CHAMPION", "Registry"]
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+
+BUNDLE = "bundle"
+ATTACHMENTS = "attachments"
+"""Folders of a logged model's artifacts."""
+
+SOURCE = "models:/"
+"""Before the id of its logged model, the source of a version: MLflow answers no other link."""
+
+BUNDLE_TAG = "hearloop.bundle"
+ATTACHMENTS_TAG = "hearloop.attachments"
+PARENT_TAG = "hearloop.parent"
+RUN_TAG = "hearloop.run"
+
+ALIAS_MOVED = "alias"
+"""Kind of the decisions that are our history of aliases."""
+
+DIGEST_CHARACTERS = 32
+"""Of a dataset's SHA-256: MLflow keeps 36. The whole digest is in the dataset's source."""
+
+CLIENT_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # of 7: a caller should hear within half a minute
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # seconds, of 120
+}
+
+
+class Registry:
+    """Models in one MLflow server. MLflow is imported when first used: it takes two seconds."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._name = settings.model_name
+        self._connected: MlflowClient | None = None
+        self._experiment: str | None = None
+
+    def run(self, key: str, tags: Mapping[str, str] | None = None) -> str:
+        """The MLflow run of one pipeline run: the same id whenever it is asked for the same key."""
+        with self._errors():
+            found = self._client.search_runs(
+                [self._experiment_id], f"tags.`{RUN_TAG}` = '{key}'", max_results=1
+            )
+            if found:
+                return found[0].info.run_id
+            all_tags = {RUN_TAG: key, **(tags or {})}
+            made = self._client.create_run(self._experiment_id, run_name=key, tags=all_tags)
+            return made.info.run_id
+
+    def log_datasets(self, run_id: str, datasets: Sequence[DatasetUse]) -> None:
+        """Make datasets inputs of a run; those that are already are left alone."""
+        from mlflow.entities import DatasetInput, InputTag
+
+        inputs = [
+            DatasetInput(_dataset(use), [InputTag("mlflow.data.context", use.context)])
+            for use in datasets
+        ]
+        with self._errors():
+            self._client.log_inputs(run_id, inputs)
+
+    def register(
+        self,
+        bundle: Path,
+        *,
+        run_id: str,
+        datasets: Sequence[DatasetUse],
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+        parent: str | None = None,
+        attachments: Mapping[str, bytes] | None = None,
+    ) -> str:
+        """Register a bundle; returns its version, the same one for the same bundle.
+
+        metrics: of the model itself; those measured on a dataset are in its `metrics`. parent:
+        version whose weights it began from. attachments: small files kept beside the model.
+        Killed anywhere and run again, it leaves one version. Raises IntegrityError.
+        """
+        verified = verify(bundle)
+        version = self._version_of(verified.digest)
+        if version is not None:
+            return version
+        record = Lineage(
+            version="", bundle=verified.digest, run_id=run_id, datasets=tuple(datasets)
+        ).record()
+        attached = {ARTIFACT: record, **(attachments or {})}
+        all_tags = {
+            BUNDLE_TAG: verified.digest,
+            PARENT_TAG: parent or "",
+            ATTACHMENTS_TAG: ",".join(sorted(attached)),
+            **(tags or {}),
+        }
+        with self._errors():
+            model_id = self._logged_model(verified.digest, run_id)
+            self._upload(model_id, verified, attached)
+            self.log_datasets(run_id, datasets)
+            self._log_metrics(run_id, model_id, datasets, metrics or {})
+            self._client.finalize_logged_model(model_id, "READY")
+            self._create_version(model_id, run_id, all_tags)
+            self._client.set_terminated(run_id)
+        version = self._version_of(verified.digest)
+        assert version is not None, "a version that was just created is found"
+        return version
+
+    def champion(self) -> str | None:
+        """Version that carries the alias champion, or None."""
+        return self._holder(CHAMPION)
+
+    def challenger(self) -> str | None:
+        """Version that carries the alias challenger, or None."""
+        return self._holder(CHALLENGER)
+
+    def challenge(self, version: str) -> None:
+        """Give `version` the alias challenger. Raises NotFound."""
+        self._move(CHALLENGER, version)
+
+    def promote(self, version: str) -> None:
+        """Give `version` the alias champion; it is no challenger any more. Raises NotFound."""
+        self._move(CHAMPION, version)
+        if self.challenger() == version:
+            with self._errors():
+                self._client.delete_registered_model_alias(self._name, CHALLENGER)
+            self._note(CHALLENGER, None)
+
+    def history(self) -> Sequence[Decision]:
+        """Every move of an alias, oldest first: what was in production when."""
+        return self._decisions().list(kind=ALIAS_MOVED)
+
+    def fetch(self, version: str, cache: Path) -> Path:
+        """A local copy of a version's bundle, verified against its manifest.
+
+        Copies are kept under `cache` by digest and verified again each time. Raises NotFound and
+        IntegrityError.
+        """
+        digest = self._get(version).tags[BUNDLE_TAG]
+        place = cache / digest
+        if place.exists():
+            try:
+                return _verified(place, digest, version)
+            except IntegrityError:  # the copy was damaged here; the original may be whole
+                shutil.rmtree(place, ignore_errors=True)
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as unfinished:
+            copy = self._download(version, BUNDLE, Path(unfinished))
+            _verified(copy, digest, version)
+            with suppress(OSError):  # somebody else was faster; theirs is verified below
+                copy.rename(place)
+        return _verified(place, digest, version)
+
+    def attachment(self, version: str, name: str) -> bytes:
+        """A file that was attached to a version. Raises NotFound."""
+        names = self._get(version).tags[ATTACHMENTS_TAG].split(",")
+        if name not in names:
+            raise NotFound(f"Version {version} of {self._name} has no {name}, only {names}.")
+        with tempfile.TemporaryDirectory() as folder:
+            return self._download(version, f"{ATTACHMENTS}/{name}", Path(folder)).read_bytes()
+
+    def lineage(self, version: str) -> Lineage:
+        """What a version learnt from, and its parents. Raises NotFound and IntegrityError."""
+        parent = self._get(version).tags.get(PARENT_TAG)
+        return Lineage.from_record(
+            self.attachment(version, ARTIFACT),
+            version=version,
+            parent=self.lineage(parent) if parent else None,
+        )
+
+    @property
+    def _client(self) -> "MlflowClient":
+        if self._connected is None:
+            for name, value in CLIENT_ENVIRONMENT.items():
+                os.environ.setdefault(name, value)
+            from mlflow import MlflowClient
+
+            uri = self._settings.mlflow_tracking_uri
+            self._connected = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        return self._connected
+
+    @property
+    def _experiment_id(self) -> str:
+        """The experiment of all runs of this model, made when it is missing."""
+        if self._experiment is None:
+            found = self._client.get_experiment_by_name(self._name)
+            if found is None:
+                with _already_there():
+                    self._client.create_experiment(self._name)
+                found = self._client.get_experiment_by_name(self._name)
+            assert found is not None, "an experiment that was just made is found"
+            self._experiment = found.experiment_id
+        return self._experiment
+
+    def _get(self, version: str) -> "ModelVersion":
+        with self._errors(
+            f"There is no version {version} of the model {self._name}; "
+            "`hearloop status` names the champion."
+        ):
+            return self._client.get_model_version(self._name, version)
+
+    def _version_of(self, digest: str) -> str | None:
+        """The oldest version with this bundle: two that registered it at once agree on it."""
+        with self._errors():
+            found = self._client.search_model_versions(
+                f"name = '{self._name}' and tags.`{BUNDLE_TAG}` = '{digest}'"
+            )
+        numbers = sorted(int(version.version) for version in found)
+        return str(numbers[0]) if numbers else None
+
+    def _logged_model(self, digest: str, run_id: str) -> str:
+        """The logged model of this bundle, as an earlier try left it or made now."""
+        found = self._client.search_logged_models(
+            [self._experiment_id], f"tags.`{BUNDLE_TAG}` = '{digest}'", max_results=1
+        )
+        if found:
+            return found[0].model_id
+        made = self._client.create_logged_model(
+            self._experiment_id,
+            name=self._name,
+            source_run_id=run_id,
+            tags={BUNDLE_TAG: digest},
+            model_type="speech recogniser",
+        )
+        return made.model_id
+
+    def _upload(self, model_id: str, bundle: Bundle, attachments: Mapping[str, bytes]) -> None:
+        self._client.log_model_artifacts(model_id, str(bundle.directory), BUNDLE)
+        with tempfile.TemporaryDirectory() as folder:
+            for name, body in attachments.items():
+                Path(folder, name).write_bytes(body)
+            self._client.log_model_artifacts(model_id, folder, ATTACHMENTS)
+
+    def _log_metrics(
+        self,
+        run_id: str,
+        model_id: str,
+        datasets: Sequence[DatasetUse],
+        metrics: Mapping[str, float],
+    ) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        common: dict[str, Any] = {"timestamp": now, "step": 0, "model_id": model_id}
+        logged = [Metric(key=name, value=value, **common) for name, value in metrics.items()]
+        for use in datasets:
+            data = _dataset(use)
+            logged += [
+                Metric(
+                    key=f"{use.context}_{name}",
+                    value=value,
+                    dataset_name=data.name,
+                    dataset_digest=data.digest,
+                    **common,
+                )
+                for name, value in use.metrics.items()
+            ]
+        self._client.log_batch(run_id, metrics=logged)
+
+    def _create_version(self, model_id: str, run_id: str, tags: dict[str, str]) -> None:
+        with _already_there():
+            self._client.create_registered_model(self._name)
+        self._client.create_model_version(
+            self._name,
+            source=f"{SOURCE}{model_id}",
+            run_id=run_id,
+            tags=tags,
+            model_id=model_id,
+            await_creation_for=0,  # nothing is built: it is ready at once
+        )
+
+    def _download(self, version: str, path: str, folder: Path) -> Path:
+        source = self._get(version).source or ""
+        with self._errors(f"Version {version} of {self._name} has lost its {path}."):
+            from mlflow.artifacts import download_artifacts
+
+            location = self._client.get_logged_model(source.removeprefix(SOURCE)).artifact_location
+            return Path(
+                download_artifacts(
+                    artifact_uri=f"{location}/{path}",
+                    dst_path=str(folder),
+                    tracking_uri=self._settings.mlflow_tracking_uri,
+                )
+            )
+
+    def _holder(self, alias: str) -> str | None:
+        try:
+            with self._errors("nobody"):
+                return self._client.get_model_version_by_alias(self._name, alias).version
+        except NotFound:
+            return None
+
+    def _move(self, alias: str, version: str) -> None:
+        """Set an alias and note it; a call that was cut off in between is mended by the next."""
+        self._get(version)
+        if self._holder(alias) != version:
+            with self._errors():
+                self._client.set_registered_model_alias(self._name, alias, version)
+        self._note(alias, version)
+
+    def _note(self, alias: str, version: str | None) -> None:
+        """Write where an alias points now to the log, unless its last entry says so."""
+        decisions = self._decisions()
+        subject = f"{self._name}@{alias}"
+        moves = decisions.list(kind=ALIAS_MOVED, subject=subject)
+        before = moves[-1].evidence["version"] if moves else None
+        if before == version:
+            return
+        decisions.append(
+            kind=ALIAS_MOVED,
+            subject=subject,
+            decision=f"{alias} is {'nobody' if version is None else f'version {version}'}",
+            reason=f"moved from {'nobody' if before is None else f'version {before}'}",
+            evidence={"version": version, "before": before},
+            identity=f"{subject}/{len(moves) + 1}",
+        )
+
+    def _decisions(self) -> Decisions:
+        return Decisions(engine(self._settings))
+
+    @contextmanager
+    def _errors(self, missing: str = "") -> Iterator[None]:
+        """Turn MLflow's errors into Hearloop's; `missing` is said when something is not there."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield
+        except MlflowException as error:
+            raise self._translated(error, missing) from error
+
+    def _translated(self, error: Any, missing: str) -> HearloopError:
+        code = error.error_code
+        if missing and code in {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "INVALID_PARAMETER_VALUE"}:
+            return NotFound(missing)
+        if code == "RESOURCE_ALREADY_EXISTS":
+            return Conflict(f"MLflow already has it: {error.message}; read again before you retry.")
+        return ServiceUnavailable(
+            f"MLflow at {self._settings.mlflow_tracking_uri} failed ({code}): {error.message}; "
+            "check that it runs (`hearloop status`)."
+        )
+
+
+def _dataset(use: DatasetUse) -> Any:
+    """The dataset as MLflow keeps it: a snapshot's part is known by its context and digest."""
+    from mlflow.entities import Dataset
+
+    profile = {"utterances": use.utterances, "seconds": use.seconds}
+    if use.corrections is not None:
+        profile |= {
+            "corrections": len(use.corrections.ids),
+            "first_correction": use.corrections.first,
+            "last_correction": use.corrections.last,
+            "contributors": use.corrections.contributors,
+        }
+    return Dataset(
+        name=use.context,
+        digest=use.snapshot[:DIGEST_CHARACTERS],
+        source_type="s3",
+        source=json.dumps({"uri": use.uri, "sha256": use.snapshot}),
+        profile=json.dumps(profile),
+    )
+
+
+def _verified(place: Path, digest: str, version: str) -> Path:
+    found = verify(place)
+    if found.digest != digest:
+        raise IntegrityError(
+            f"Version {version} was registered with the bundle {digest[:12]} and holds "
+            f"{found.digest[:12]}; restore its artifacts from a backup."
+        )
+    return place
+
+
+@contextmanager
+def _already_there() -> Iterator[None]:
+    """Somebody else made it first: that is as good."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
