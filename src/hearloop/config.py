@@ -86,8 +86,6 @@ class Settings(BaseSettings):
     database_url: str = "sqlite:///runs/stack/hearloop.db"
     feature_repository: Path = Path("runs/stack/feast")
     serving_url: str = "http://127.0.0.1:8080"
-    serving_grpc_port: int = 8081
-    """Where the model server listens for V2 over gRPC, on the host of `serving_url`."""
     monitor_url: str = "http://127.0.0.1:8090"
     model_name: str = "hearloop"
     """Name of the registered model in MLflow and of the served model in KServe."""

@@ -250,7 +250,6 @@ def _settings(home: Path, ports: Ports) -> Settings:
             "database_url": f"sqlite:///{home / 'hearloop.db'}",
             "feature_repository": home / "feast",
             "serving_url": f"http://{HOST}:{ports.serving}",
-            "serving_grpc_port": ports.serving_grpc,
             "monitor_url": f"http://{HOST}:{ports.monitoring}",
             "cache": given.cache.absolute(),
         }

@@ -36,7 +36,6 @@ class Ports:
     events: int = 9092
     tracking: int = 5000
     serving: int = 8080
-    serving_grpc: int = 8081
     monitoring: int = 8090
 
     @classmethod

@@ -49,7 +49,7 @@ def services(home: Path, ports: Ports, settings: Settings) -> dict[str, Service]
         _objects(home, ports, settings),
         _events(ports, settings),
         _tracking(home, ports, settings),
-        _serving(settings),
+        _serving(ports, settings),
         _monitoring(home, settings),
     )
     return {service.name: service for service in listed}
@@ -165,12 +165,18 @@ def _tracking(home: Path, ports: Ports, settings: Settings) -> Service:
     )
 
 
-def _serving(settings: Settings) -> Service:
+def _serving(ports: Ports, settings: Settings) -> Service:
     return Service(
         name="serving",
         title="model server (KServe)",
         address=settings.serving_url,
-        command=(sys.executable, "-m", "serving"),
+        command=(
+            sys.executable,
+            "-m",
+            "serving",
+            f"--http_host={HOST}",
+            f"--http_port={ports.serving}",
+        ),
         needs=("objects", "events", "tracking"),
         ready=lambda: _answers(f"{settings.serving_url}/v2/health/live"),
     )
