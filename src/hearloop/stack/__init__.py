@@ -32,8 +32,8 @@ DEFAULT_HOME = Path("runs/stack")
 FREE_BYTES = 2 * 1024**3
 """What the services may write in a day of demos before the disk is full."""
 
-START_SECONDS = 120.0
-"""Until every service is ready. On 2 idle cores it takes under 20 s."""
+START_SECONDS = 180.0
+"""Until every service is ready: minutes only where many others want the same cores."""
 
 LOOK_SECONDS = 0.1
 """Between two looks at the services while they start."""
@@ -55,17 +55,23 @@ class ServiceStatus:
 class Stack:
     """The services of one home folder.
 
-    Two stacks with different homes and ports run side by side. As a context manager it goes
-    down again on any exception, on Ctrl-C and on SIGTERM.
+    Two stacks with different homes and ports run side by side. Without `ports` it has those that
+    the home's running stack has, else the usual ones. As a context manager it goes down again on
+    any exception, on Ctrl-C and on SIGTERM.
     """
 
     def __init__(self, home: Path = DEFAULT_HOME, *, ports: Ports | None = None) -> None:
         self.home = home.absolute()
-        self.ports = ports or Ports()
+        self.ports = ports or Ports.of_home(self.home) or Ports()
         self.settings = _settings(self.home, self.ports)
         self._services = services(self.home, self.ports, self.settings)
         self._supervisor = Supervisor(self.home, Path.cwd())
         self._handler: Any = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process manager runs, with whatever services."""
+        return self._supervisor.alive()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -90,6 +96,7 @@ class Stack:
                 self._supervisor.start(
                     self._services.values(), environment(self.settings, self.ports)
                 )
+                self.ports.keep(self.home)
                 self._write_env()
             try:
                 self._start(wanted)
@@ -176,6 +183,7 @@ class Stack:
             self._supervisor.stop(last="objects")
             self._remove_sockets()
             self._env_file.unlink(missing_ok=True)
+            Ports.forget(self.home)
 
     def _status(self, service: Service, alive: bool) -> ServiceStatus:
         state, pid, description = "stopped", 0, ""

@@ -4,10 +4,12 @@ SeaweedFS also binds each of its ports plus 10,000 for gRPC; its maintenance wor
 admin server there, so the offset cannot be changed.
 """
 
+import json
 import random
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 
 import psutil
 
@@ -16,6 +18,9 @@ from hearloop.errors import ConfigurationError
 __all__ = ["HOST", "Ports"]
 
 HOST = "127.0.0.1"
+
+FILE = "ports.json"
+"""In the home of a stack, from its start to its end."""
 
 SEAWEED_GRPC_OFFSET = 10_000
 
@@ -50,6 +55,21 @@ class Ports:
                 if not any(_taken(each) for each in _bound(field.name, port))
             )
         return cls(**chosen)
+
+    @classmethod
+    def of_home(cls, home: Path) -> "Ports | None":
+        """The ports that a stack at home in `home` was started with, if it was not stopped."""
+        path = home / FILE
+        return cls(**json.loads(path.read_text())) if path.exists() else None
+
+    def keep(self, home: Path) -> None:
+        """Remember these as the ports of the stack at home in `home`."""
+        (home / FILE).write_text(json.dumps(asdict(self)))
+
+    @staticmethod
+    def forget(home: Path) -> None:
+        """The stack at home in `home` was stopped."""
+        (home / FILE).unlink(missing_ok=True)
 
     def of(self, service: str) -> Iterator[int]:
         """Every port that `service` binds."""
