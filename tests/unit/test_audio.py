@@ -37,6 +37,7 @@ def _ffmpeg(samples: Samples, container: str, codec: str, rate: int) -> bytes:
     body = io.BytesIO()
     with av.open(body, "w", format=container) as file:
         stream = file.add_stream(codec, rate=rate, layout="mono")
+        assert isinstance(stream, av.AudioStream)
         resampler = av.AudioResampler(stream.format, "mono", rate, stream.frame_size or 320)
         frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
         frame.sample_rate = rate
@@ -175,7 +176,7 @@ def _decoded_or_refused(body: bytes) -> None:
 @settings(deadline=None, derandomize=True, max_examples=50)
 @given(st.lists(st.integers(-32768, 32767), min_size=1, max_size=400))
 def test_what_is_encoded_is_decoded_to_the_same_bytes_again(steps: list[int]) -> None:
-    samples = np.array(steps, np.float32) / 32768
+    samples = (np.array(steps) / 32768).astype(np.float32)
     body = encode_flac(samples)
     decoded = decode(body).samples
     np.testing.assert_array_equal(decoded, samples)
