@@ -17,16 +17,17 @@ import psutil
 from kfp import local
 from rich.console import Console
 
-from hearloop.config import STACK_ENV
+from hearloop import composition, run_records
+from hearloop.config import STACK_ENV, Settings
 from hearloop.errors import HearloopError
 from hearloop.recipe import Recipe
 from pipelines.console import StageConsole, print_summary
 from pipelines.graph import continuous_learning
 
-__all__ = ["RUNS", "StepFailed", "run_here"]
+__all__ = ["SUMMARY", "StepFailed", "run_here"]
 
-RUNS = Path("runs")
-"""Holds a folder for each local run: its log, its artifacts and `summary.json`."""
+SUMMARY = "summary.json"
+"""What a run was and did, in its folder below the setting `pipeline_runs`."""
 
 SERVICES = "serving"
 """What a run needs of the stack, with all that it needs in turn; nobody watches for drift."""
@@ -44,19 +45,19 @@ class StepFailed(HearloopError):
 
 
 def run_here(recipe: Recipe, run_id: str) -> dict[str, Any]:
-    """Run the pipeline; returns its summary, which is also left in `runs/<run_id>/summary.json`.
+    """Run the pipeline; returns its summary, which is also left in the run's folder.
 
     Raises StepFailed with the sentence of the step that ended the run, and what starting the
     stack raises.
     """
     began = time.monotonic()
-    folder = RUNS / run_id
+    folder = Settings().pipeline_runs / run_id
     folder.mkdir(parents=True, exist_ok=True)
     with _steps_end_with_us(), _stack():
         with StageConsole(folder / "pipeline.log", sys.stdout) as shown:
             _run_graph(recipe, run_id, folder, shown)
         summary = _summary(run_id, recipe, time.monotonic() - began)
-    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
     print_summary(summary, Console())
     return summary
 
@@ -81,11 +82,8 @@ def _run_graph(recipe: Recipe, run_id: str, folder: Path, shown: StageConsole) -
 
 
 def _summary(run_id: str, recipe: Recipe, total: float) -> dict[str, Any]:
-    from hearloop import composition
-    from hearloop.config import Settings
-    from hearloop.run_records import summary
-
-    found = summary(composition.run_records(Settings(), run_id), recipe.name)
+    records = composition.run_records(Settings(), run_id)
+    found = run_records.summary(records, recipe.name)
     found["seconds"]["total"] = round(total, 3)
     return found
 
