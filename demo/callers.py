@@ -55,7 +55,7 @@ def spoken(callers: Callers, progress: Progress | None = None) -> list[list[Said
     """Speak a group's calls: a list of utterances for each call, in a fixed order."""
     watched = progress or Silent()
     spoken_calls = []
-    for call in calls(callers.corpus, "test", callers.calls, callers.utterances_per_call):
+    for call in calls(callers.corpus, callers.split, callers.calls, callers.utterances_per_call):
         spoken_calls.append(
             [
                 Said(
