@@ -255,10 +255,9 @@ def write_v2(request: InferRequest, model_name: str, answers: Sequence[Answer]) 
         model_name=model_name,
         model_version=answers[0].model_version,
         infer_outputs=outputs,
-        parameters={
+        parameters={  # gRPC has no place for a float here
             "model_version": answers[0].model_version,
             "request_id": answers[0].request_id,
-            "confidence": float(answers[0].transcript.confidence),
         },
         use_binary_outputs=request.use_binary_outputs,
         requested_outputs=request.request_outputs,
