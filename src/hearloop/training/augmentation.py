@@ -43,7 +43,7 @@ def stretch(features: Matrix, rng: np.random.Generator) -> Matrix:
     at = np.linspace(0, len(features) - 1, length, dtype=np.float32)
     before = at.astype(np.intp)
     after = np.minimum(before + 1, len(features) - 1)
-    share = (at - before)[:, None]
+    share = (at - before.astype(np.float32))[:, None]
     return features[before] * (1 - share) + features[after] * share
 
 

@@ -1,0 +1,60 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from hearloop.features import FLOOR, Matrix, mel_centres
+from hearloop.training import augmentation
+
+
+@pytest.fixture
+def features() -> Matrix:
+    return np.random.default_rng(0).normal(-6, 2, (200, 80)).clip(FLOOR).astype(np.float32)
+
+
+def many(features: Matrix, vary: Callable[..., Matrix]) -> list[Matrix]:
+    return [vary(features, np.random.default_rng(seed)) for seed in range(200)]
+
+
+def test_stretching_keeps_the_ends_and_stays_within_a_tenth(features: Matrix) -> None:
+    stretched = many(features, augmentation.stretch)
+    lengths = [len(matrix) for matrix in stretched]
+    assert (min(lengths), max(lengths)) == (pytest.approx(180, abs=2), pytest.approx(220, abs=2))
+    for matrix in stretched:
+        np.testing.assert_allclose(matrix[[0, -1]], features[[0, -1]], rtol=1e-5)
+
+
+def test_a_narrow_band_takes_only_from_outside_it(features: Matrix) -> None:
+    inside = (mel_centres() > 350) & (mel_centres() < 3200)
+    above = mel_centres() > 4200
+    for limited in many(features, augmentation.band_limit):
+        np.testing.assert_array_equal(limited[:, inside], features[:, inside])
+        assert (limited <= features).all()
+        assert (limited >= FLOOR).all()
+        assert limited[:, above].mean() < features[:, above].mean() - 0.3
+
+
+def test_gain_shifts_all_bins_alike_and_respects_the_floor(features: Matrix) -> None:
+    for louder in many(features, augmentation.gain):
+        assert (louder >= FLOOR).all()
+        above = (louder > FLOOR) & (features > FLOOR)
+        assert np.ptp((louder - features)[above]) < 1e-4
+
+
+def test_masks_hide_a_small_part(features: Matrix) -> None:
+    hidden = [(masked != features).mean() for masked in many(features, augmentation.mask)]
+    assert max(hidden) < 0.45
+    assert 0.05 < np.mean(hidden) < 0.3
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_the_shortest_utterances_survive(frames: int) -> None:
+    for varied in many(np.full((frames, 80), -5.0, np.float32), augmentation.augment):
+        assert len(varied) >= 1
+        assert np.isfinite(varied).all()
+
+
+def test_the_same_generator_gives_the_same_variation(features: Matrix) -> None:
+    one, other = (augmentation.augment(features, np.random.default_rng(7)) for _ in range(2))
+    np.testing.assert_array_equal(one, other)
+    assert one.dtype == np.float32

@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from hearloop.training.checkpoints import Checkpoints, restore
+from tests.unit.training.test_loop import trainer
+
+
+def test_a_restored_trainer_goes_on_bit_by_bit(tmp_path: Path) -> None:
+    original = trainer()
+    for _ in range(3):
+        original.step()
+    Checkpoints(tmp_path, "training").save(original, 12.5)
+    expected = [original.step().loss for _ in range(3)]
+    checkpoint = Checkpoints(tmp_path, "training").newest()
+    assert checkpoint is not None
+    assert (checkpoint.step, checkpoint.seconds) == (3, 12.5)
+    resumed = trainer()
+    restore(resumed, checkpoint)
+    assert [resumed.step().loss for _ in range(3)] == expected
+    for a, b in zip(original.network.parameters(), resumed.network.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_keeps_the_newest_two(tmp_path: Path) -> None:
+    checkpoints, learner = Checkpoints(tmp_path, "training"), trainer()
+    for _ in range(4):
+        learner.step()
+        checkpoints.save(learner, 0.0)
+    assert [path.name[:8] for path in checkpoints.paths()] == ["00000004", "00000003"]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str) -> None:
+    checkpoints, learner = Checkpoints(tmp_path, "training"), trainer()
+    for _ in range(2):
+        learner.step()
+        newest = checkpoints.save(learner, 0.0)
+    body = bytearray(newest.read_bytes())
+    body[-1] ^= 1
+    newest.write_bytes({"flip": bytes(body), "truncate": bytes(body[:99]), "empty": b""}[damage])
+    found = checkpoints.newest()
+    assert found is not None
+    assert found.step == 1
+
+
+def test_another_training_s_checkpoint_is_left_out(tmp_path: Path) -> None:
+    learner = trainer()
+    learner.step()
+    Checkpoints(tmp_path, "one").save(learner, 0.0)
+    assert Checkpoints(tmp_path, "other").newest() is None
+    assert Checkpoints(tmp_path / "nowhere", "one").newest() is None
+
+
+def test_what_cannot_be_written_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints, learner = Checkpoints(tmp_path, "training"), trainer()
+    learner.step()
+    before = checkpoints.save(learner, 0.0)
+
+    def full(_handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    learner.step()
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.save(learner, 0.0)
+    assert list(tmp_path.iterdir()) == [before]
