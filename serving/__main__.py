@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import warnings
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--grpc_port", type=int, help="speak gRPC too, on all addresses")
     chosen = parser.parse_args(arguments)
     set_up_logging()
+    warnings.filterwarnings("ignore", "ORJSONResponse is deprecated")  # KServe 0.21 answers by it
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     settings = Settings()

@@ -18,7 +18,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, StrictInt, TypeAdapter
 
 from hearloop.audio import SAMPLE_RATE
-from hearloop.errors import HearloopError, ServiceUnavailable, VersionRefused
+from hearloop.bundle import verify
+from hearloop.errors import HearloopError, IntegrityError, ServiceUnavailable, VersionRefused
 from hearloop.recogniser import Recogniser
 from hearloop.rollout import Reading, Traffic
 from hearloop.rollout.http import TRAFFIC_ROUTE
@@ -160,14 +161,18 @@ class TrafficControl:
         return recogniser
 
     def _fetch(self, version: str, digest: str | None) -> Path:
-        """The bundle from the registry; while that is away, the copy that served before."""
-        try:
-            return self._registry().fetch(version, self._cache)
-        except ServiceUnavailable:
-            if digest is None or not (self._cache / digest).is_dir():
-                raise
-            log.warning("The registry is away: version %s comes from the cache", version)
-            return self._cache / digest
+        """The bundle: the copy that served before a restart, or else what the registry has.
+
+        A restart needs no registry so: the stored digest vouches for the copy.
+        """
+        if digest is not None:
+            copy = self._cache / digest
+            try:
+                if verify(copy).digest == digest:
+                    return copy
+            except IntegrityError as error:
+                log.warning("The registry is asked for version %s again: %s", version, error)
+        return self._registry().fetch(version, self._cache)
 
 
 def _warm_up(recogniser: Recogniser) -> None:

@@ -543,12 +543,16 @@ def test_after_a_restart_a_canary_that_is_damaged_by_now_gets_nothing(
     assert restarted(tmp_path, server.shelf).traffic == Traffic(stable="1")
 
 
-def test_after_a_restart_without_the_registry_the_cached_versions_serve(
-    server: Server, tmp_path: Path, bundles: dict[str, Path]
+@pytest.mark.parametrize("damaged", [False, True])
+def test_after_a_restart_the_cached_copy_serves_unless_it_is_damaged(
+    server: Server, tmp_path: Path, bundles: dict[str, Path], damaged: bool
 ) -> None:
     assert server.client.put(TRAFFIC, json={"stable": "1"}).status_code == 200
-    shutil.copytree(bundles["1"], tmp_path / Recogniser.load(bundles["1"]).bundle.digest)
-    server.shelf.away = True
+    copy = tmp_path / Recogniser.load(bundles["1"]).bundle.digest
+    shutil.copytree(bundles["1"], copy)
+    if damaged:
+        (copy / "model.onnx").write_bytes(b"")
+    server.shelf.away = not damaged
     assert restarted(tmp_path, server.shelf).traffic == Traffic(stable="1")
 
 
