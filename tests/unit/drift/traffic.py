@@ -18,6 +18,7 @@ from hearloop.drift.reference import ARTIFACT, Reference, ReferenceRow, build
 from hearloop.drift.watch import Outside, Watch
 from hearloop.errors import NotFound, ServiceUnavailable
 from hearloop.events import Transcription, event_id
+from hearloop.ports import EventLog, ObjectStore
 from hearloop.recipe import CorrectionsCorpus, Recipe, TrainingConfig
 from hearloop.storage.corrections import SqlCorrectionStore
 from hearloop.storage.tables import Decisions, engine
@@ -115,12 +116,11 @@ class Deployment:
     def __init__(self, folder: Path) -> None:
         self.log = InMemoryEvents()
         self.objects = InMemoryObjects()
+        self.calls = Calls(self.log, self.objects, topic=TOPIC, bucket="audio")
         self.registry = Registry()
         self.launcher = Launcher()
         self._database = engine(Settings(database_url=f"sqlite:///{folder}/hearloop.db"))
         self.passed = timedelta()
-        self._calls = itertools.count()
-        self._sent = itertools.count()
 
     @cached_property
     def corrections(self) -> SqlCorrectionStore:
@@ -155,46 +155,87 @@ class Deployment:
     def answer(
         self, callers: Callers, calls: int, *, changed: bool = False, version: str = "1"
     ) -> list[Transcription]:
-        """Serve calls of two utterances; changed ones come by telephone and are ill understood."""
-        said = []
-        for call in itertools.islice(self._calls, calls):
-            for samples in callers.call(2, telephone=changed):
-                body = audio.encode_flac(samples)
-                digest = audio.digest(body)
-                uri = f"s3://audio/audio/{digest}.flac"
-                self.objects.put(uri, body)
-                request = f"request {next(self._sent)}"
-                said.append(
-                    Transcription(
-                        event_id=event_id(request, digest),
-                        request_id=request,
-                        call=f"call {call}",
-                        speaker=None,
-                        model_version=version,
-                        audio_uri=uri,
-                        audio_seconds=30.0,
-                        text="pleas or the to lamb" if changed else SAID,
-                        confidence=callers.confidence(sure=not changed),
-                        words=5,
-                        received_at=(START + self.passed).isoformat(),
-                    )
-                )
-        for event in said:
-            self.log.publish(TOPIC, event.call, event.to_json())
-        return said
+        """Serve calls of two utterances at this time; see `Calls`."""
+        at = START + self.passed
+        return self.calls.answer(callers, calls, at=at, changed=changed, version=version)
 
     def correct(self, said: list[Transcription], *, believed: bool = True) -> None:
-        """Three people correct the answers; the audio supports them or it does not."""
-        for number, event in enumerate(said):
-            given = correct(
-                event,
-                text=SAID,
-                contributor=f"person {number % 3}" if believed else "stranger",
-                received_at=event.received_at,
-            )
-            stored, _ = self.corrections.add(given)
-            support = 0.97 if believed else 0.3
-            evidence = Evidence(
-                plausibility=-0.1, rival_plausibility=-5.0, support=support, rivals=32
-            )
-            self.corrections.set_evidence(stored.id, evidence)
+        """See `correct_all`."""
+        correct_all(self.corrections, said, believed=believed)
+
+
+class Calls:
+    """A deployment's answers: audio in object storage, events in the log."""
+
+    def __init__(self, log: EventLog, objects: ObjectStore, *, topic: str, bucket: str) -> None:
+        self._log = log
+        self._objects = objects
+        self._topic = topic
+        self._bucket = bucket
+        self._calls = itertools.count()
+
+    def answer(
+        self, callers: Callers, calls: int, *, at: datetime, changed: bool, version: str
+    ) -> list[Transcription]:
+        """Serve calls of two utterances; changed ones come by telephone and are ill understood."""
+        said = [
+            self._answer(f"call {call}", number, samples, callers, at, changed, version)
+            for call in itertools.islice(self._calls, calls)
+            for number, samples in enumerate(callers.call(2, telephone=changed))
+        ]
+        for event in said:
+            self._log.publish(self._topic, event.call, event.to_json())
+        return said
+
+    def _answer(
+        self,
+        call: str,
+        number: int,
+        samples: Samples,
+        callers: Callers,
+        at: datetime,
+        changed: bool,
+        version: str,
+    ) -> Transcription:
+        body = audio.encode_flac(samples)
+        digest = audio.digest(body)
+        uri = f"s3://{self._bucket}/audio/{digest}.flac"
+        self._objects.put(uri, body)
+        request = f"{call}, utterance {number}"
+        return Transcription(
+            event_id=event_id(request, digest),
+            request_id=request,
+            call=call,
+            speaker=None,
+            model_version=version,
+            audio_uri=uri,
+            audio_seconds=30.0,
+            text="pleas or the to lamb" if changed else SAID,
+            confidence=callers.confidence(sure=not changed),
+            words=5,
+            received_at=at.isoformat(),
+        )
+
+
+def correct_all(
+    store: SqlCorrectionStore, said: list[Transcription], *, believed: bool = True
+) -> None:
+    """Three people correct the answers and the audio supports them, or a stranger whom it does
+    not."""
+    for number, event in enumerate(said):
+        given = correct(
+            event,
+            text=SAID,
+            contributor=f"person {number % 3}" if believed else "stranger",
+            received_at=event.received_at,
+        )
+        stored, _ = store.add(given)
+        store.set_evidence(
+            stored.id,
+            Evidence(
+                plausibility=-0.1,
+                rival_plausibility=-5.0,
+                support=0.97 if believed else 0.3,
+                rivals=32,
+            ),
+        )

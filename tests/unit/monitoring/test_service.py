@@ -102,7 +102,7 @@ def test_what_it_knows_is_told(deployment: Deployment, loop: Loop) -> None:
 def test_metrics_say_the_same_as_the_status(deployment: Deployment, loop: Loop) -> None:
     with served(loop, deployment) as client:
         deployment.answer(Callers(2), 30, changed=True)
-        wait_until(lambda: bool(client.get("/v1/status").json()["shift"]))
+        wait_until(lambda: samples(client)["hearloop_monitor_events_total watched"] == 60.0)
         metrics = samples(client)
         assert metrics["hearloop_monitor_shift"] == 1.0
         assert metrics["hearloop_monitor_alarms_total"] == 1.0
