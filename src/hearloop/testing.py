@@ -89,7 +89,7 @@ class InMemoryEvents:
 
     def publish(self, topic: str, key: str, value: Mapping[str, Any]) -> None:
         """Append one event to its topic."""
-        text = json.dumps(value)
+        text = json.dumps(value, allow_nan=False)
         partition = zlib.crc32(key.encode()) % PARTITIONS
         with self._arrived:
             self._logs.setdefault((topic, partition), []).append((key, text))

@@ -82,26 +82,20 @@ class Stack:
         """Start the named services with those that they need; all of them without names.
 
         Services that run are left alone. Raises ConfigurationError for a taken port or a full
-        disk and ServiceUnavailable for a service that dies, both with the service's name; what
-        this call started is stopped again then.
+        disk and ServiceUnavailable for a service that dies, both with the service's name. A
+        stack that ran before goes on then; one that this call started is stopped again.
         """
         wanted = self._with_needs(names or tuple(self._services))
         self._require_space()
         with self._locked():
-            if not self._supervisor.runs(self._services.values()):
-                self._supervisor.stop(last="objects")
-                self._remove_sockets()
-                for service in self._services:
-                    self.ports.require_free(service)
-                self._supervisor.start(
-                    self._services.values(), environment(self.settings, self.ports)
-                )
-                self.ports.keep(self.home)
-                self._write_env()
+            ran = self._supervisor.runs(self._services.values())
             try:
+                if not ran:
+                    self._start_supervisor()
                 self._start(wanted)
             except BaseException:
-                self._stop()
+                if not ran:
+                    self._stop()
                 raise
 
     def down(self) -> None:
@@ -141,6 +135,16 @@ class Stack:
         if self._handler is not None:
             signal.signal(signal.SIGTERM, self._handler)
             self._handler = None
+
+    def _start_supervisor(self) -> None:
+        """Clear away what an earlier process manager left, and start one with nothing to run."""
+        self._supervisor.stop(last="objects")
+        self._remove_sockets()
+        for service in self._services:
+            self.ports.require_free(service)
+        self.ports.keep(self.home)
+        self._write_env()
+        self._supervisor.start(self._services.values(), environment(self.settings, self.ports))
 
     def _start(self, wanted: Sequence[Service]) -> None:
         """Start each service as soon as those it needs are ready, and wait for all."""

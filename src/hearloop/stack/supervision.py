@@ -32,6 +32,9 @@ MARK = "HEARLOOP_STACK"
 UP = ("STARTING", "RUNNING")
 """Supervisor's states of a process that lives."""
 
+DOWN = ("STOPPED", "EXITED", "FATAL")
+"""Supervisor's states of a process that it leaves alone."""
+
 STEADY_SECONDS = 1
 """How long a process must live before supervisor calls it started."""
 
@@ -83,7 +86,7 @@ class Process:
     """What supervisor says about one service."""
 
     state: str
-    """One of supervisor's: STOPPED, STARTING, RUNNING, BACKOFF, EXITED, FATAL, STOPPING."""
+    """One of supervisor's: those of UP and DOWN, BACKOFF and STOPPING."""
     pid: int
     """0 when it does not run."""
     description: str
@@ -132,8 +135,8 @@ class Supervisor:
         )
 
     def start_service(self, name: str) -> None:
-        """Start one service without waiting for it; one that runs is left alone."""
-        if self.process(name).state not in UP:
+        """Start one service without waiting for it; one that runs or is tried is left alone."""
+        if self.process(name).state in DOWN:
             self._call("startProcess", name, False)
 
     def process(self, name: str) -> Process:
