@@ -10,16 +10,17 @@ from grpc import StatusCode
 from grpc_interceptor.exceptions import GrpcException
 from kserve import InferRequest, InferResponse
 from kserve.protocol.dataplane import DataPlane
+from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.v2_datamodels import InferenceRequest
 
-from hearloop.errors import HearloopError
+from hearloop.errors import Conflict, HearloopError
 from serving import tensors
 from serving.caller import Caller
 from serving.refusals import status
 from serving.transcriber import Transcriber
 from serving.versions import Versions
 
-__all__ = ["SpeechDataPlane", "SpeechModel"]
+__all__ = ["FixedRepository", "SpeechDataPlane", "SpeechModel"]
 
 
 class SpeechModel(kserve.Model):
@@ -112,6 +113,18 @@ def _code(error: HearloopError) -> StatusCode:
         unavailable = status(error) == HTTPStatus.SERVICE_UNAVAILABLE
         return StatusCode.UNAVAILABLE if unavailable else StatusCode.INTERNAL
     return StatusCode.INVALID_ARGUMENT
+
+
+class FixedRepository(ModelRepositoryExtension):
+    """KServe's routes to load and unload models, closed: one call would end the service."""
+
+    async def load(self, model_name: str) -> None:
+        """Raises Conflict."""
+        raise Conflict(f"{model_name} is changed by PUT /rollout/v1/traffic, version by version.")
+
+    async def unload(self, model_name: str) -> None:
+        """Raises Conflict."""
+        await self.load(model_name)
 
 
 class SpeechDataPlane(DataPlane):

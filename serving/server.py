@@ -15,7 +15,7 @@ from hearloop.config import Settings
 from hearloop.feedback import Feedback, Plausibilities
 from serving import feedback, metrics, traffic, transcription
 from serving.boundary import Boundary
-from serving.model import SpeechDataPlane, SpeechModel
+from serving.model import FixedRepository, SpeechDataPlane, SpeechModel
 from serving.refusals import answer_errors
 from serving.request_log import RequestLog
 from serving.transcriber import Transcriber
@@ -54,6 +54,7 @@ class _SpeechServer(kserve.ModelServer):
         )
         self._http_host = listening.http_host
         self.dataplane = SpeechDataPlane(self.registered_models, versions)
+        self.model_repository_extension = FixedRepository(self.registered_models)
 
     async def _serve(self) -> None:
         self._rest_server.config.host = self._http_host  # KServe has no setting for it

@@ -19,7 +19,6 @@ import pytest
 import soundfile
 from fastapi import FastAPI
 from kserve import InferInput, InferRequest, InferResponse, ModelRepository
-from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.server import RESTServer
 
 from hearloop.audio import Samples, encode_flac
@@ -31,7 +30,7 @@ from hearloop.storage.tables import engine
 from hearloop.testing import InMemoryEvents, InMemoryObjects
 from serving import transcriber as transcriber_module
 from serving.feedback import desk
-from serving.model import SpeechDataPlane, SpeechModel
+from serving.model import FixedRepository, SpeechDataPlane, SpeechModel
 from serving.request_log import RequestLog
 from serving.server import mount, weighing
 from serving.traffic import TrafficControl
@@ -74,7 +73,7 @@ def server(tmp_path: Path, shelf: Shelf) -> Iterator[Server]:
     models = ModelRepository()
     models.update(SpeechModel(settings.model_name, versions, transcriber, control.restore))
     plane = SpeechDataPlane(models, versions)
-    rest = RESTServer("kserve.model_server:app", plane, ModelRepositoryExtension(models), 0)
+    rest = RESTServer("kserve.model_server:app", plane, FixedRepository(models), 0)
     rest._register_endpoints(app)
     rest._add_exception_handlers(app)
     with served(app) as client:
@@ -399,6 +398,14 @@ def test_without_a_model_everything_is_503_and_says_why(server: Server) -> None:
     assert server.client.get("/v2/health/live").json() == {"live": True}
     assert server.client.get("/v1/models/hearloop").status_code == 503
     assert server.client.get(TRAFFIC).json()["traffic"] is None
+
+
+@pytest.mark.parametrize("verb", ["load", "unload"])
+def test_nobody_unloads_the_model_by_kserve_s_routes(serving: Server, verb: str) -> None:
+    answer = serving.client.post(f"/v2/repository/models/hearloop/{verb}")
+    assert answer.status_code == 409
+    assert TRAFFIC in refusal(answer)
+    assert serving.client.post(FILE, files={"file": FLAC}).status_code == 200
 
 
 def test_an_unknown_model_is_404(serving: Server) -> None:
