@@ -39,7 +39,6 @@ class Recogniser:
         self.bundle = bundle
         self._graph = graph
         self._tokenizer = tokenizer
-        self._deaf = bundle.architecture.lookahead
 
     @classmethod
     def load(cls, directory: Path) -> "Recogniser":
@@ -68,7 +67,8 @@ class Recogniser:
                 x[row, : len(recordings[index])] = recordings[index]
             answers, _ = self._graph.run(x, self._graph.initial_states(len(batch)))
             for row, index in enumerate(batch):
-                found[index] = answers[row, self._deaf : padded[index] // DOWNSAMPLING]
+                span = self.bundle.architecture.outputs(len(recordings[index]))
+                found[index] = answers[row, span]
         return [found[index] for index in range(len(recordings))]
 
     def stream(self) -> "Stream":
@@ -122,12 +122,13 @@ class Stream:
     def finish(self) -> Transcript:
         """The transcript of everything that was accepted."""
         rest = np.concatenate([self._waiting, self._features.finish()])
-        length = self._recogniser.bundle.architecture.padded_frames(len(rest))
+        architecture = self._recogniser.bundle.architecture
+        length = architecture.padded_frames(len(rest))
         self._waiting = np.full((length, MEL_BINS), FLOOR, np.float32)
         self._waiting[: len(rest)] = rest
         self._run(length)
         log_probs = np.concatenate(self._log_probs)
-        return self._recogniser._decode(log_probs[self._recogniser._deaf :])
+        return self._recogniser._decode(log_probs[architecture.deaf_outputs :])
 
     def _run(self, frames: int) -> None:
         if not frames:

@@ -14,14 +14,14 @@ __all__ = ["augment", "band_limit", "gain", "mask", "stretch"]
 
 _STRETCH: Final = 0.1
 """Speech is made up to this share slower or faster."""
-_GAIN_NATS: Final = 1.4
-"""Log energy is shifted by up to this much: 6 dB up or down."""
+_GAIN_NATS: Final = 0.7
+"""Log energy is shifted by up to this much: 3 dB up or down."""
 _FREQUENCY_MASKS: Final = 2
 _MASKED_BINS: Final = 10
 _TIME_MASKS: Final = 2
-_MASKED_FRAMES: Final = 12
-"""SpecAugment (arXiv 1904.08779), light: up to 10 bins and 120 ms, twice each."""
-_BAND_LIMITED: Final = 0.3
+_MASKED_FRAMES: Final = 8
+"""SpecAugment (arXiv 1904.08779), light: up to 10 bins and 80 ms, twice each."""
+_BAND_LIMITED: Final = 0.15
 """Share of utterances that are heard through a narrow band."""
 _LOW_HZ: Final = (0.0, 350.0)
 _HIGH_HZ: Final = (3200.0, 4200.0)
@@ -48,7 +48,7 @@ def stretch(features: Matrix, rng: np.random.Generator) -> Matrix:
 
 
 def gain(features: Matrix, rng: np.random.Generator) -> Matrix:
-    """Make (t, 80) features up to 6 dB louder or softer."""
+    """Make (t, 80) features up to 3 dB louder or softer."""
     return np.maximum(features + np.float32(rng.uniform(-_GAIN_NATS, _GAIN_NATS)), FLOOR)
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hearloop.architecture import DOWNSAMPLING, Architecture
+from hearloop.architecture import Architecture
 from hearloop.features import FLOOR, FRAME_SECONDS, MEL_BINS, Matrix, log_mel
 from hearloop.training.augmentation import augment
 
@@ -43,8 +43,8 @@ class Batch:
 
     x: Tensor
     """(N, T, 80) float32."""
-    frames: Tensor
-    """(N,) output frames of each utterance, its tail included."""
+    outputs: Tensor
+    """(N,) outputs about each utterance (`Architecture.outputs`)."""
     targets: Tensor
     """Ids of all texts, one after the other."""
     target_lengths: Tensor
@@ -127,12 +127,13 @@ def collate(
 ) -> Batch:
     """Pad features with digital silence, as the recogniser does."""
     padded = [architecture.padded_frames(len(matrix)) for matrix in features]
+    spans = [architecture.outputs(len(matrix)) for matrix in features]
     x = np.full((len(features), max(padded, default=0), MEL_BINS), FLOOR, np.float32)
     for row, matrix in enumerate(features):
         x[row, : len(matrix)] = matrix
     return Batch(
         x=torch.from_numpy(x),
-        frames=torch.tensor(padded) // DOWNSAMPLING,
+        outputs=torch.tensor([span.stop - span.start for span in spans]),
         targets=torch.tensor([index for text in ids for index in text], dtype=torch.long),
         target_lengths=torch.tensor([len(text) for text in ids]),
     )

@@ -32,8 +32,8 @@ def word_error_rate(network: Network, examples: Sequence[Example], tokenizer: To
                 network.architecture,
             )
             log_probs, _ = network(batch.x, network.initial_states(len(part)))
-            for example, row, frames in zip(part, log_probs.numpy(), batch.frames, strict=True):
-                heard = row[network.architecture.lookahead : int(frames)]
+            for example, row in zip(part, log_probs.numpy(), strict=True):
+                heard = row[network.architecture.outputs(len(example.features))]
                 text = decoding.transcribe(heard, tokenizer).text
                 counts.append(count_words(example.text, text))
     network.train(training)

@@ -116,13 +116,13 @@ class Trainer:
     def _loss(self, batch: Batch) -> Tensor:
         """Sum of the CTC losses of a batch, in nats."""
         log_probs, _ = self._forward(batch.x, self.network.initial_states(len(batch.x)))
-        # In the first frames nothing has been heard yet. If CTC may write there, it learns to
+        # At the first outputs nothing has been heard yet. If CTC may write there, it learns to
         # guess the first word by its frequency, and never learns to hear it.
-        deaf = self.network.architecture.lookahead
+        deaf = self.network.architecture.deaf_outputs
         return ctc_loss(
             log_probs[:, deaf:].transpose(0, 1),
             batch.targets,
-            batch.frames - deaf,
+            batch.outputs,
             batch.target_lengths,
             blank=BLANK,
             reduction="sum",
