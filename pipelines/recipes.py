@@ -22,7 +22,7 @@ __all__ = ["RECIPES", "folder", "prompts", "retrain", "synthetic"]
 CALLERS = SyntheticCorpus(
     seed=1,
     speakers=PerSplit(train=80, dev=12, test=48),
-    utterances_per_speaker=PerSplit(train=16, dev=6, test=6),
+    utterances_per_speaker=PerSplit(train=15, dev=6, test=6),
 )
 """About 1.1 h of training speech; 48 unheard speakers are enough for a verdict by speakers."""
 
