@@ -138,7 +138,7 @@ class Stack:
 
     def _start_supervisor(self) -> None:
         """Clear away what an earlier process manager left, and start one with nothing to run."""
-        self._supervisor.stop(last="objects")
+        self._supervisor.stop(self._waves())
         self._remove_sockets()
         for service in self._services:
             self.ports.require_free(service)
@@ -184,10 +184,20 @@ class Stack:
 
     def _stop(self) -> None:
         with _undisturbed():
-            self._supervisor.stop(last="objects")
+            self._supervisor.stop(self._waves())
             self._remove_sockets()
             self._env_file.unlink(missing_ok=True)
             Ports.forget(self.home)
+
+    def _waves(self) -> list[list[str]]:
+        """The services in the order of their end: none before those that need it."""
+        depth: dict[str, int] = {}
+        for name, service in self._services.items():
+            depth[name] = 1 + max((depth[needed] for needed in service.needs), default=0)
+        return [
+            [name for name in depth if depth[name] == level]
+            for level in range(max(depth.values()), 0, -1)
+        ]
 
     def _status(self, service: Service, alive: bool) -> ServiceStatus:
         state, pid, description = "stopped", 0, ""

@@ -38,8 +38,9 @@ DOWN = ("STOPPED", "EXITED", "FATAL")
 STEADY_SECONDS = 1
 """How long a process must live before supervisor calls it started."""
 
-STOP_SECONDS = 10
-"""How long a service may take to end after SIGTERM before its group is killed."""
+STOP_SECONDS = 25
+"""How long a service may take to end after SIGTERM before its group is killed: the model server
+gives open requests 10 s and its log of them another 10 s."""
 
 SOCKET_PATH_BYTES = 100
 """Linux takes 107 for a Unix socket; supervisord adds its process number while it binds."""
@@ -144,22 +145,22 @@ class Supervisor:
         said = self._call("getProcessInfo", name)
         return Process(state=said["statename"], pid=said["pid"], description=said["description"])
 
-    def stop(self, *, last: str) -> None:
-        """End supervisord with its services: all at once, then the one that they all need."""
+    def stop(self, waves: Iterable[Iterable[str]]) -> None:
+        """End the services, one wave after the other, then supervisord and whatever is left."""
         with contextlib.suppress(ServiceUnavailable):
             if self.alive():
-                running = [
-                    process["name"]
-                    for process in self._call("getAllProcessInfo")
-                    if process["name"] != last and process["statename"] in UP
-                ]
-                for name in running:
-                    self._call("stopProcess", name, False)
-                self._wait(lambda: not any(self.process(name).pid for name in running))
-                supervisord = self.processes()
+                for wave in waves:
+                    self._stop_services(wave)
+                left = self.processes()
                 self._call("shutdown")
-                psutil.wait_procs(supervisord, timeout=STOP_SECONDS + 2)
+                psutil.wait_procs(left, timeout=STOP_SECONDS)
         self.clear()
+
+    def _stop_services(self, names: Iterable[str]) -> None:
+        running = [name for name in names if self.process(name).state in UP]
+        for name in running:
+            self._call("stopProcess", name, False)
+        self._wait(lambda: not any(self.process(name).pid for name in running))
 
     def clear(self) -> None:
         """End every process of this stack, whoever its parent is now, and remove its socket."""

@@ -58,9 +58,9 @@ def test_the_whole_stack_is_ready_and_listens_on_the_loopback_alone(stack: Stack
     }
     ours = {process.pid for process in processes_of(stack)}
     listening = {
-        connection.laddr[0]
+        connection.laddr.ip
         for connection in psutil.net_connections("tcp")
-        if connection.pid in ours and connection.status == psutil.CONN_LISTEN
+        if connection.pid in ours and connection.laddr and connection.status == psutil.CONN_LISTEN
     }
     assert listening == {"127.0.0.1"}
 
