@@ -13,7 +13,7 @@ from rich.table import Table
 from demo.closing import details_of, summary_of
 from demo.report import claims, render
 from demo.scenario import SCENARIO
-from demo.stage import RUNS, Stages
+from demo.stage import FOLDER, RUNS, Stages
 from demo.story import BASE_RUN, POISON_RUN, Story
 from hearloop import composition
 from hearloop.errors import HearloopError
@@ -23,7 +23,6 @@ from pipelines.recipes import retrain, synthetic
 
 __all__ = ["main"]
 
-FOLDER = RUNS / "demo"
 POLICY = FOLDER / "policy.json"
 
 
@@ -66,12 +65,11 @@ def _play(console: Console) -> dict[str, Any]:
 
 def _start_afresh() -> None:
     """Forget the demo before, and leave the monitor its policy."""
-    for run in (FOLDER.name, BASE_RUN, POISON_RUN):
-        shutil.rmtree(RUNS / run, ignore_errors=True)
+    shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     POLICY.write_text(json.dumps(asdict(SCENARIO.policy)))
     os.environ["HEARLOOP_MONITOR_POLICY"] = str(POLICY.absolute())
-    os.environ["HEARLOOP_PIPELINE_RUNS"] = str((FOLDER / "pipelines").absolute())
+    os.environ["HEARLOOP_PIPELINE_RUNS"] = str(RUNS.absolute())
 
 
 def _keep_evaluations(story: Story) -> None:

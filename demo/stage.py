@@ -16,10 +16,11 @@ from rich.console import Console
 from demo.report import Stage
 from hearloop.errors import TrainingFailed
 
-__all__ = ["Stages", "run_pipeline", "summary_of_run"]
+__all__ = ["FOLDER", "RUNS", "Stages", "run_pipeline", "summary_of_run"]
 
-RUNS = Path("runs")
-"""Where pipeline runs leave their summaries."""
+FOLDER = Path("runs/demo")
+RUNS = FOLDER / "pipelines"
+"""Where the demo's pipeline runs leave their logs and summaries."""
 
 
 class Stages:
@@ -60,7 +61,7 @@ def run_pipeline(recipe: Path, run_id: str, environment: dict[str, str]) -> None
     if ended.returncode:
         raise TrainingFailed(
             f"The pipeline run {run_id} ended with status {ended.returncode}; its log is "
-            f"runs/{run_id}/pipeline.log."
+            f"{RUNS / run_id / 'pipeline.log'}."
         )
 
 

@@ -18,7 +18,7 @@ from demo.charts import Mark
 from demo.judging import judge
 from demo.poisoning import Poison, poison
 from demo.scenario import LINES, Scenario
-from demo.stage import Stages, run_pipeline, summary_of_run
+from demo.stage import RUNS, Stages, run_pipeline, summary_of_run
 from demo.watching import Monitor, wait_for
 from hearloop import composition
 from hearloop.errors import HearloopError
@@ -206,7 +206,7 @@ class Story:
         if outcome != "promoted":
             raise HearloopError(
                 f"The retrain {self.retrain} ended as {outcome}, so that no new version serves; "
-                f"the reason is in runs/{self.retrain}/summary.json."
+                f"the reason is in {RUNS / self.retrain}/summary.json."
             )
         self.challenger = str(summary_of_run(self.retrain)["register"]["version"])
         self._mark(f"version {self.challenger} serves")
