@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from hearloop.errors import InvalidInput, ServiceUnavailable, VersionRefused
 from hearloop.rollout import Reading, Tally, Traffic
 from hearloop.rollout.http import TRAFFIC_ROUTE, HttpRouter
-from tests.unit.serving.conftest import served
+from tests.unit.serving.assembled import served
 
 
 class Answers:

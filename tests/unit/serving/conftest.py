@@ -1,36 +1,12 @@
-import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
-import uvicorn
-from fastapi import FastAPI
 
-from hearloop.errors import NotFound, ServiceUnavailable
 from hearloop.recogniser import Recogniser
+from hearloop.rollout import Traffic
 from tests.bundles import write_random_bundle
-
-
-class Shelf:
-    """A model registry of bundles in folders."""
-
-    def __init__(self, bundles: dict[str, Path]) -> None:
-        self.bundles = bundles
-        self.crown: str | None = None
-        self.away = False
-
-    def champion(self) -> str | None:
-        return self.crown
-
-    def fetch(self, version: str, cache: Path) -> Path:
-        if self.away:
-            raise ServiceUnavailable("The registry is away.")
-        if version not in self.bundles:
-            raise NotFound(f"No version {version} is registered.")
-        return self.bundles[version]
+from tests.unit.serving.assembled import Server, Shelf, assembled, heard
 
 
 @pytest.fixture(scope="session")
@@ -45,24 +21,26 @@ def recognisers(bundles: dict[str, Path]) -> dict[str, Recogniser]:
     return {version: Recogniser.load(folder) for version, folder in bundles.items()}
 
 
+@pytest.fixture(scope="session")
+def expected(recognisers: dict[str, Recogniser]) -> dict[str, str]:
+    """What each version answers to `FLAC`."""
+    return {version: one.transcribe(heard()).text for version, one in recognisers.items()}
+
+
 @pytest.fixture
 def shelf(bundles: dict[str, Path]) -> Shelf:
     return Shelf(dict(bundles))
 
 
-@contextmanager
-def served(app: FastAPI) -> Iterator[httpx.Client]:
-    """A client of the application, which is served on a free port meanwhile."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()  # connections wait here until the server takes them
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none", lifespan="off"))
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        try:
-            address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            with httpx.Client(base_url=address, timeout=30.0) as client:
-                yield client
-        finally:
-            server.should_exit = True
-            thread.join()
+@pytest.fixture
+def server(tmp_path: Path, shelf: Shelf) -> Iterator[Server]:
+    """A server without a model."""
+    with assembled(tmp_path, shelf) as server:
+        yield server
+
+
+@pytest.fixture
+def serving(server: Server, recognisers: dict[str, Recogniser]) -> Server:
+    """A server with version 1 in service."""
+    server.versions.swap(Traffic(stable="1"), recognisers)
+    return server
