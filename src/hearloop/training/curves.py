@@ -112,6 +112,9 @@ class _MlflowThread:
         # MLflow's own default is minutes of retries; the next points come in seconds.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        from hearloop.hidden_imports import load_mlflow
+
+        load_mlflow()
         from mlflow.tracking import MlflowClient
 
         client = MlflowClient(tracking_uri=self._tracking_uri)
