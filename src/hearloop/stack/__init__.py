@@ -144,7 +144,7 @@ class Stack:
             self.ports.require_free(service)
         self.ports.keep(self.home)
         self._write_env()
-        self._supervisor.start(self._services.values(), environment(self.settings, self.ports))
+        self._supervisor.start(self._services.values(), environment(self.settings))
 
     def _start(self, wanted: Sequence[Service]) -> None:
         """Start each service as soon as those it needs are ready, and wait for all."""

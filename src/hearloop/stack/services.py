@@ -55,7 +55,7 @@ def services(home: Path, ports: Ports, settings: Settings) -> dict[str, Service]
     return {service.name: service for service in listed}
 
 
-def environment(settings: Settings, ports: Ports) -> dict[str, str]:
+def environment(settings: Settings) -> dict[str, str]:
     """What every service finds in its environment: the settings, and the S3 account.
 
     SeaweedFS takes the account as its own; Tansu and MLflow know S3 only from these variables.

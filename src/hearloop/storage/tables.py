@@ -32,6 +32,7 @@ from sqlalchemy import (
     create_engine,
     event,
     insert,
+    inspect,
     select,
 )
 from sqlalchemy.engine import make_url
@@ -39,7 +40,7 @@ from sqlalchemy.exc import IntegrityError as DuplicateKey
 from sqlalchemy.exc import OperationalError
 
 from hearloop.config import Settings
-from hearloop.errors import ServiceUnavailable
+from hearloop.errors import ConfigurationError, ServiceUnavailable
 
 __all__ = ["Claims", "Decision", "Decisions", "engine", "ensure_tables", "metadata"]
 
@@ -84,15 +85,32 @@ def engine(settings: Settings) -> Engine:
 
 
 def ensure_tables(database: Engine, *tables: Table) -> None:
-    """Create the tables that are missing; processes may race."""
+    """Create the tables that are missing; processes may race.
+
+    Raises ConfigurationError for tables of another version of Hearloop and ServiceUnavailable
+    for a database that cannot be used.
+    """
     try:
         with database.begin() as connection:
             metadata.create_all(connection, tables=tables)
+            for table in tables:
+                _require_columns(connection, table)
     except OperationalError as error:
         raise ServiceUnavailable(
             f"The database {database.url.render_as_string()} cannot be used: {error.orig}; "
             "check HEARLOOP_DATABASE_URL."
         ) from error
+
+
+def _require_columns(connection: Connection, table: Table) -> None:
+    there = {column["name"] for column in inspect(connection).get_columns(table.name)}
+    missing = [column.name for column in table.columns if column.name not in there]
+    if missing:
+        raise ConfigurationError(
+            f"The table {table.name} of {connection.engine.url.render_as_string()} was made by "
+            f"another version of Hearloop: it has no {', '.join(missing)}. Add what is missing, "
+            "or let HEARLOOP_DATABASE_URL name another database."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
