@@ -54,13 +54,20 @@ def run_pipeline(recipe: Path, run_id: str, environment: dict[str, str]) -> None
     Raises TrainingFailed when it ends badly; the pipeline has then said why.
     """
     command = [sys.executable, "-m", "pipelines", "run"]
-    ended = subprocess.run(
+    run = subprocess.Popen(
         [*command, "--recipe", str(recipe), "--run-id", run_id],
         env={**os.environ, **environment},
     )
-    if ended.returncode:
+    try:
+        status = run.wait()
+    except BaseException:
+        # On SIGTERM a run ends its steps before itself; killed, it would leave them behind.
+        run.terminate()
+        run.wait()
+        raise
+    if status:
         raise TrainingFailed(
-            f"The pipeline run {run_id} ended with status {ended.returncode}; its log is "
+            f"The pipeline run {run_id} ended with status {status}; its log is "
             f"{RUNS / run_id / 'pipeline.log'}."
         )
 
