@@ -55,10 +55,8 @@ def feature_store(settings: Settings) -> "FeatureStore":
 
 def registry(settings: Settings) -> "Registry":
     """Models and what they learnt from, in MLflow."""
-    from hearloop.hidden_imports import load_mlflow
     from hearloop.registry import Registry
 
-    load_mlflow()
     return Registry(settings)
 
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from hearloop.bundle import Bundle, verify
 from hearloop.config import Settings
 from hearloop.errors import Conflict, HearloopError, IntegrityError, NotFound, ServiceUnavailable
+from hearloop.hidden_imports import load_mlflow
 from hearloop.lineage import ARTIFACT, DatasetUse, Lineage
 from hearloop.storage.tables import Decision, Decisions, engine
 
@@ -71,6 +72,7 @@ class Registry:
         self._name = settings.model_name
         self._connected: MlflowClient | None = None
         self._experiment: str | None = None
+        self._log: Decisions | None = None
 
     def run(self, key: str, tags: Mapping[str, str] | None = None) -> str:
         """The MLflow run of one pipeline run: the same id whenever it is asked for the same key."""
@@ -160,7 +162,7 @@ class Registry:
 
     def history(self) -> Sequence[Decision]:
         """Every move of an alias, oldest first: what was in production when."""
-        return self._decisions().list(kind=ALIAS_MOVED)
+        return self._decisions.list(kind=ALIAS_MOVED)
 
     def fetch(self, version: str, cache: Path) -> Path:
         """A local copy of a version's bundle, verified against its manifest.
@@ -205,6 +207,7 @@ class Registry:
         if self._connected is None:
             for name, value in CLIENT_ENVIRONMENT.items():
                 os.environ.setdefault(name, value)
+            load_mlflow()
             from mlflow import MlflowClient
 
             uri = self._settings.mlflow_tracking_uri
@@ -332,13 +335,12 @@ class Registry:
 
     def _note(self, alias: str, version: str | None) -> None:
         """Write where an alias points now to the log, unless its last entry says so."""
-        decisions = self._decisions()
         subject = f"{self._name}@{alias}"
-        moves = decisions.list(kind=ALIAS_MOVED, subject=subject)
+        moves = self._decisions.list(kind=ALIAS_MOVED, subject=subject)
         before = moves[-1].evidence["version"] if moves else None
         if before == version:
             return
-        decisions.append(
+        self._decisions.append(
             kind=ALIAS_MOVED,
             subject=subject,
             decision=f"{alias} is {'nobody' if version is None else f'version {version}'}",
@@ -347,8 +349,11 @@ class Registry:
             identity=f"{subject}/{len(moves) + 1}",
         )
 
+    @property
     def _decisions(self) -> Decisions:
-        return Decisions(engine(self._settings))
+        if self._log is None:
+            self._log = Decisions(engine(self._settings))
+        return self._log
 
     @contextmanager
     def _errors(self, missing: str = "") -> Iterator[None]:
