@@ -95,7 +95,9 @@ def lineage(
 
 @app.command()
 def transcribe(
-    files: Annotated[list[Path], typer.Argument(help="Recordings.", exists=True, dir_okay=False)],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE…", help="Recordings.", exists=True, dir_okay=False)
+    ],
 ) -> None:
     """Send recordings to the model server and print what it heard."""
     settings = Settings()
@@ -111,7 +113,7 @@ def transcribe(
 def _print_status(services: list[ServiceStatus]) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("service", "state", "address", "process", "what it is"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True)
     for service in services:
         colour = COLOURS[service.state]
         table.add_row(

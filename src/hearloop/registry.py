@@ -230,7 +230,7 @@ class Registry:
     def _get(self, version: str) -> "ModelVersion":
         with self._errors(
             f"There is no version {version} of the model {self._name}; "
-            "`hearloop status` names the champion."
+            f"those that there are stand at {self._settings.mlflow_tracking_uri}."
         ):
             return self._client.get_model_version(self._name, version)
 

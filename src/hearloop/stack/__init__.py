@@ -35,6 +35,9 @@ FREE_BYTES = 2 * 1024**3
 START_SECONDS = 180.0
 """Until every service is ready: minutes only where many others want the same cores."""
 
+PACKAGES = ("serving", "monitoring")
+"""Services that are run from the repository's root."""
+
 LOOK_SECONDS = 0.1
 """Between two looks at the services while they start."""
 
@@ -65,7 +68,8 @@ class Stack:
         self.ports = ports or Ports.of_home(self.home) or Ports()
         self.settings = _settings(self.home, self.ports)
         self._services = services(self.home, self.ports, self.settings)
-        self._supervisor = Supervisor(self.home, Path.cwd())
+        self._directory = Path.cwd()
+        self._supervisor = Supervisor(self.home, self._directory)
         self._handler: Any = None
 
     @property
@@ -87,6 +91,7 @@ class Stack:
         """
         wanted = self._with_needs(names or tuple(self._services))
         self._require_space()
+        self._require_repository(wanted)
         with self._locked():
             ran = self._supervisor.runs(self._services.values())
             try:
@@ -177,7 +182,7 @@ class Stack:
 
     def _failed(self, service: Service, what: str) -> ServiceUnavailable:
         return ServiceUnavailable(
-            f"{service.name}, the {service.title}, {what}; the end of its log "
+            f"{service.name} ({service.title}) {what}; the end of its log "
             f"({self.home / 'logs' / service.name}.log):\n"
             f"{self._supervisor.last_lines(service.name)}"
         )
@@ -232,6 +237,15 @@ class Stack:
                 f"Only {free / 1024**3:.1f} GiB are free on the disk of {self.home}; the object "
                 f"storage needs {FREE_BYTES / 1024**3:.0f} GiB. Make room and start again."
             )
+
+    def _require_repository(self, wanted: Sequence[Service]) -> None:
+        """The model server and the monitor are packages of the repository, not of the wheel."""
+        for service in wanted:
+            if service.name in PACKAGES and not (self._directory / service.name).is_dir():
+                raise ConfigurationError(
+                    f"{self._directory} has no folder {service.name}, which {service.title} is "
+                    "started from; start the stack in the root of Hearloop's repository."
+                )
 
     @property
     def _env_file(self) -> Path:

