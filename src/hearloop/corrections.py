@@ -82,7 +82,8 @@ class Correction:
     received_at: str
     """ISO 8601, UTC."""
     evidence: Evidence | None = None
-    """None until the recogniser has weighed the text against enough rivals."""
+    """None until the recogniser has weighed the text against enough rivals; weighed anew when
+    there are plenty."""
     status: Status = "waiting"
     reason: str = ""
 

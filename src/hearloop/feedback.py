@@ -32,8 +32,8 @@ Plausibilities = Callable[[Samples, Sequence[str]], Sequence[float]]
 """How well each of several texts fits a recording, in nats per character: the champion's."""
 
 CATCH_UP = 4
-"""Waiting corrections weighed after each new one: the first ten or so wait for rivals, and the
-next few make up for that."""
+"""Corrections weighed again after each new one: the first ten wait for rivals, the first few
+dozen have rivals of other lengths than their own, and the ones that follow make up for that."""
 
 PUBLISH_BATCH = 100
 QUEUED_SECONDS = 0.1
@@ -61,8 +61,10 @@ class FeedbackStore(Protocol):
     def rivals(self, correction: Correction, count: int) -> Sequence[str]:
         """Texts of other contributors for other audio, nearest in length first."""
 
-    def unweighed(self, limit: int, *, besides: Collection[str] = ()) -> Sequence[Correction]:
-        """The oldest corrections that wait for evidence, without those in `besides`."""
+    def unweighed(
+        self, rivals: int, limit: int, *, besides: Collection[str] = ()
+    ) -> Sequence[Correction]:
+        """Corrections weighed against fewer than `rivals`, the least weighed first."""
 
     def set_evidence(self, correction_id: str, evidence: Evidence) -> None:
         """Keep what the recogniser made of a correction."""
@@ -128,7 +130,9 @@ class Feedback:
 
     def catch_up(self) -> None:
         """Weigh and publish some of the corrections that had to wait."""
-        for waiting in self.store.unweighed(CATCH_UP, besides=self._without_audio):
+        for waiting in self.store.unweighed(
+            self._policy.rivals, CATCH_UP, besides=self._without_audio
+        ):
             self._weigh(waiting)
         self._publish()
 
@@ -143,9 +147,10 @@ class Feedback:
         return Transcription.from_json(json.loads(body))
 
     def _weigh(self, correction: Correction) -> None:
-        """Weigh a correction against its rivals, unless there are too few of them yet."""
+        """Weigh a correction: once there are enough rivals, and again once there are plenty."""
         rivals = self.store.rivals(correction, self._policy.rivals)
-        if len(rivals) < self._policy.minimum_rivals:
+        enough = self._policy.minimum_rivals if correction.evidence is None else self._policy.rivals
+        if len(rivals) < enough:
             return
         try:
             samples = decode(self._objects.get(correction.audio_uri)).samples

@@ -28,7 +28,7 @@ SAID = (
 )
 """What is said in request r0, r1, …; the audio of each is a tone of its own loudness."""
 
-POLICY = ScreeningPolicy(minimum_rivals=2)
+POLICY = ScreeningPolicy(minimum_rivals=2, rivals=4)
 
 
 def tone(number: int) -> Samples:
@@ -164,7 +164,19 @@ def test_first_ones_are_weighed_when_there_are_rivals(room: Room) -> None:
         assert found is not None
         assert (found.support, found.rivals) == (1.0, 2)
         assert found.plausibility == pytest.approx(-0.1)
-    assert room.ear.passes == 3, "once weighed is weighed"
+    assert room.ear.passes == 3, "no new rivals, no new weighing"
+
+
+def test_weighed_again_when_there_are_plenty_of_rivals(room: Room) -> None:
+    ids = [give(room, number) for number in range(4)]
+    assert room.ear.passes == 4
+    ids += [give(room, 4)]
+    room.feedback.catch_up()
+    weighed = [room.store.get(one).evidence for one in ids]
+    assert [one.rivals for one in weighed if one] == [4] * 5
+    assert room.ear.passes == 4 + 5, "each once more, the last at once in full"
+    room.feedback.catch_up()
+    assert room.ear.passes == 4 + 5
 
 
 def test_wrong_text_does_not_beat_its_rivals(room: Room) -> None:

@@ -59,6 +59,7 @@ CORRECTIONS = Table(
     Column("contributor", String(128), nullable=False, index=True),
     Column("received_at", String(40), nullable=False),
     Column("evidence", JSON(none_as_null=True)),
+    Column("rivals", Integer, nullable=False),
     Column("status", String(16), nullable=False, index=True),
     Column("reason", Text, nullable=False),
     Column("published", Boolean, nullable=False, index=True),
@@ -178,17 +179,19 @@ class SqlCorrectionStore:
         with self._engine.connect() as connection:
             return connection.scalars(query).all()
 
-    def unweighed(self, limit: int, *, besides: Collection[str] = ()) -> Sequence[Correction]:
-        """The oldest corrections that wait for evidence, without those in `besides`.
+    def unweighed(
+        self, rivals: int, limit: int, *, besides: Collection[str] = ()
+    ) -> Sequence[Correction]:
+        """Corrections that were weighed against fewer than `rivals`, the least weighed first.
 
-        Confirmations need none.
+        Without those in `besides`, and without confirmations, which need no evidence.
         """
         return self._read(
             select(CORRECTIONS)
-            .where(CORRECTIONS.c.evidence.is_(None))
+            .where(CORRECTIONS.c.rivals < rivals)
             .where(CORRECTIONS.c.text != CORRECTIONS.c.hypothesis)
             .where(CORRECTIONS.c.id.not_in(besides))
-            .order_by(CORRECTIONS.c.sequence)
+            .order_by(CORRECTIONS.c.rivals, CORRECTIONS.c.sequence)
             .limit(limit)
         )
 
@@ -198,7 +201,7 @@ class SqlCorrectionStore:
             connection.execute(
                 update(CORRECTIONS)
                 .where(CORRECTIONS.c.id == correction_id)
-                .values(evidence=dict(evidence.__dict__))
+                .values(evidence=dict(evidence.__dict__), rivals=evidence.rivals)
             )
 
     def unpublished(self, limit: int) -> Sequence[Correction]:
@@ -234,11 +237,12 @@ def _between(query: Select[Any], after: int, up_to: int | None) -> Select[Any]:
 
 
 def _values(correction: Correction) -> dict[str, Any]:
-    return {**correction.to_json(), "published": False}
+    rivals = correction.evidence.rivals if correction.evidence else 0
+    return {**correction.to_json(), "rivals": rivals, "published": False}
 
 
 def _correction(row: Row[Any]) -> Correction:
     fields = dict(row._mapping)
-    fields.pop("published")
+    del fields["published"], fields["rivals"]
     evidence = fields.pop("evidence")
     return Correction(**fields, evidence=None if evidence is None else Evidence(**evidence))

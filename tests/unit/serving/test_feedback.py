@@ -1,18 +1,13 @@
 """The feedback routes over a store and fakes of the ports."""
 
 import json
-import socket
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-import uvicorn
-from fastapi import FastAPI
 
 from hearloop.audio import Samples
 from hearloop.config import Settings
@@ -24,30 +19,13 @@ from hearloop.storage.tables import engine
 from hearloop.testing import InMemoryEvents, InMemoryObjects
 from serving import feedback as routes
 from serving.feedback import Champion, create_app
+from tests.unit.serving.assembled import served
 
 CORRECTIONS = "/feedback/v1/corrections"
 
 
 def unneeded(samples: Samples, texts: Sequence[str]) -> Sequence[float]:
     raise AssertionError("there are too few rivals for anything to be weighed")
-
-
-@contextmanager
-def served(app: FastAPI) -> Iterator[httpx.Client]:
-    """A client of the application, served on a free port."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()  # connections wait here until the server takes them
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none"))
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        try:
-            port = listener.getsockname()[1]
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-                yield client
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 @pytest.fixture

@@ -161,13 +161,17 @@ def test_waiting_for_evidence_and_for_the_event_log(database: Engine) -> None:
     confirmed = replace(correction("r9", text="pay the bill"), evidence=None)
     for one in (*waiting, confirmed):
         store.add(one)
-    assert [one.id for one in store.unweighed(2)] == [one.id for one in waiting[:2]]
-    assert [one.id for one in store.unweighed(9, besides=[waiting[0].id])] == [
+    assert [one.id for one in store.unweighed(32, 2)] == [one.id for one in waiting[:2]]
+    assert [one.id for one in store.unweighed(32, 9, besides=[waiting[0].id])] == [
         one.id for one in waiting[1:]
     ]
     found = Evidence(plausibility=-0.1, rival_plausibility=-4.0, support=1.0, rivals=12)
     store.set_evidence(waiting[0].id, found)
     assert store.get(waiting[0].id).evidence == found
+    assert [one.id for one in store.unweighed(32, 9)] == [
+        one.id for one in (*waiting[1:], waiting[0])
+    ]
+    assert waiting[0].id not in {one.id for one in store.unweighed(12, 9)}
     assert len(store.unpublished(9)) == 4
     store.set_published([waiting[0].id, confirmed.id])
     assert [one.id for one in store.unpublished(9)] == [one.id for one in waiting[1:]]
