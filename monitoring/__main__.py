@@ -6,6 +6,7 @@ changed, and starts the recipe's run when corrections show that the champion doe
 
 import argparse
 import logging
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -58,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             log_config=None,
         )
     )
+    for ending in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn raises what ended it again: by then only the loop is left to stop.
+        signal.signal(ending, lambda *_: None)
     loop.start()
     try:
         server.run()

@@ -222,14 +222,16 @@ def _harm(given: Iterable[Correction], state: State, error: float) -> Harm:
     """Bounds on the champion's word error rate on corrected calls.
 
     Two sequences, each with half the error: over all calls since the promotion, and over those
-    corrected since the shift alarm, which old good calls cannot dilute. Harm is what either shows;
-    the rest of the figures are of the latter.
+    corrected since the shift alarm, which old good calls cannot dilute. The lower bound is the
+    higher of the two, with its calls; the upper bound, which may clear the alarm, is always that
+    of the calls since.
     """
     own = [one for one in given if one.model_version == state.champion]
     recent = [one for one in own if one.sequence > state.corrections_at_alarm]
-    overall = _bounds(_call_wers(own), error / 2)
     latest = _bounds(_call_wers(recent), error / 2)
-    return replace(latest, lower=max(overall.lower, latest.lower))
+    overall = _bounds(_call_wers(own), error / 2)
+    shown = max(latest, overall, key=lambda harm: harm.lower)
+    return replace(shown, upper=max(latest.upper, shown.lower))
 
 
 @lru_cache(maxsize=4)

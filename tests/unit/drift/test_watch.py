@@ -302,3 +302,18 @@ def test_the_last_calls_are_watched_when_traffic_stops(deployment: Deployment) -
     deployment.passed += deployment.passed.resolution * 61_000_000
     watch.listen(0.0)
     assert (watch.status()["open_calls"], watch.status()["calls"]) == (0, 6)
+
+
+def test_good_calls_of_old_neither_hide_harm_nor_clear_an_alarm(deployment: Deployment) -> None:
+    watch, callers = deployment.watch(POLICY), Callers(14)
+    deployment.correct(deployment.answer(callers, 60))
+    listen(watch)
+    changed = deployment.answer(callers, 30, changed=True)
+    listen(watch)
+    assert watch.status()["shift"]
+    assert watch.status()["evidence"]["harm"]["upper"] == 1.0
+    assert watch.status()["review"]["share"] == POLICY.review_share_after_shift
+    deployment.correct(changed[:30])
+    listen(watch)
+    assert watch.status()["evidence"]["harm"]["calls"] == 15
+    assert watch.status()["evidence"]["harm"]["lower"] > 0.3
