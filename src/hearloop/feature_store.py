@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from hearloop.datasets import CutRow
 from hearloop.errors import NotFound
-from hearloop.hidden_imports import hidden
+from hearloop.hidden_imports import load_feast
 from hearloop.quality import SIGNALS, speaking_rate
 
 if TYPE_CHECKING:
@@ -107,11 +107,10 @@ class FeatureStore:
 
     def _applied(self) -> "tuple[FeastStore, FeatureView]":
         """The store with its one entity and one view; applying them again changes nothing."""
-        # Feast takes torch where it finds it, for `to_tensor` alone: 2 to 5 of 7 s.
-        with hidden("torch"):
-            from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig
-            from feast.types import Float64
-            from feast.value_type import ValueType
+        load_feast()
+        from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig
+        from feast.types import Float64
+        from feast.value_type import ValueType
 
         store = FeatureStore(
             config=RepoConfig(

@@ -1,8 +1,8 @@
 """What a pipeline run learns from, is judged on, and leaves behind with its model.
 
-A run is pinned to the champion of its beginning. What that champion learnt from, back to the first
-model, is what the challenger must not forget: its training speech is replayed, and its test speech
-is the golden set.
+A run is pinned to one champion, that of the beginning of its training. What it learnt from, back
+to the first model, is what the challenger must not forget: its training speech is replayed, and
+its test speech is the golden set.
 """
 
 import logging
@@ -33,7 +33,7 @@ __all__ = ["Run", "dataset_uses", "joined", "judged_sets", "reference", "trainin
 log = logging.getLogger(__name__)
 
 NOBODY = ""
-"""The pinned champion of a run that began when there was none."""
+"""The pinned champion of a run that trained when there was none."""
 
 PROFILE = {"p05": 0.05, "p50": 0.5, "p95": 0.95}
 """Quantiles that tell what speech a model was trained on."""
@@ -58,8 +58,8 @@ class Run:
 
     @cached_property
     def champion(self) -> str | None:
-        """The champion when the run began, whatever has become of it since."""
-        return self.records.pinned("champion", self.registry.champion() or NOBODY) or None
+        """The champion when training began, whatever has become of it since."""
+        return self.records.pinned("champion", lambda: self.registry.champion() or NOBODY) or None
 
     @cached_property
     def learnt(self) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ import json
 import logging
 import mimetypes
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -83,14 +83,17 @@ class RunRecords:
         uris = self._objects.list(f"{self.folder}/steps/")
         return [Record(**json.loads(self._objects.get(uri))) for uri in uris]
 
-    def pinned(self, name: str, value: str) -> str:
-        """The value that the run first gave `name`: this one, unless an earlier try gave another.
+    def pinned(self, name: str, ask: Callable[[], str]) -> str:
+        """What `ask` answered when the run first wanted to know `name`.
 
-        What a run depends on and does not own (the champion) must not change under its retries.
+        What a run depends on and does not own (the champion) must not change under its steps.
         """
         uri = f"{self.folder}/pinned/{name}"
-        self._objects.create(uri, value.encode())
-        return self._objects.get(uri).decode()
+        try:
+            return self._objects.get(uri).decode()
+        except NotFound:
+            self._objects.create(uri, ask().encode())
+            return self._objects.get(uri).decode()
 
     def keep(self, name: str, body: bytes) -> None:
         """Keep a file with the run; a later one of that name takes its place."""

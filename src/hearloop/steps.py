@@ -70,7 +70,6 @@ def ingest(*, recipe: str, run_id: str) -> str:
                 snapshot=snapshot.digest,
                 splits=snapshot.manifest["splits"],
                 quarantined=snapshot.manifest["quarantine"]["count"],
-                champion=run.champion,
             )
     return work.output
 
@@ -123,7 +122,7 @@ def train(*, recipe: str, run_id: str, snapshot: str, features: str) -> str:
             from hearloop.training.launcher import train as learn
             from hearloop.training.request import FeatureSet
 
-            config, base = run.recipe.training, None
+            config, champion, base = run.recipe.training, run.champion, None
             sets = [FeatureSet(role="new", archive=features)]
             if config.warm_start:
                 base = run.champion_bundle()
@@ -140,7 +139,7 @@ def train(*, recipe: str, run_id: str, snapshot: str, features: str) -> str:
             )
             run.training.answer(run.folder / "bundle", summary)
             digest = verify(run.folder / "bundle").digest
-            work.done(digest, bundle=digest, base=base and run.champion, **asdict(summary))
+            work.done(digest, bundle=digest, champion=champion, **asdict(summary))
     return work.output
 
 

@@ -57,10 +57,11 @@ def test_a_step_that_fails_tells_its_sentence_and_is_not_done(
     ]
 
 
-def test_what_was_pinned_first_stays(records: RunRecords) -> None:
-    assert records.pinned("champion", "3") == "3"
-    assert records.pinned("champion", "4") == "3"
-    assert records.pinned("empty", "") == ""
+def test_what_was_pinned_first_stays_and_is_not_asked_again(records: RunRecords) -> None:
+    assert records.pinned("champion", lambda: "3") == "3"
+    assert records.pinned("champion", pytest.fail) == "3"
+    assert records.pinned("empty", lambda: "") == ""
+    assert records.pinned("empty", pytest.fail) == ""
 
 
 def test_the_summary_has_the_seconds_and_facts_of_each_step(records: RunRecords) -> None:
