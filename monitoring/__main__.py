@@ -20,7 +20,7 @@ from hearloop.drift.watch import Outside, Watch
 from hearloop.errors import ConfigurationError
 from hearloop.recipe import Recipe
 from hearloop.telemetry import set_up_logging
-from monitoring.service import Loop, create_app
+from monitoring.service import DecisionReader, Loop, create_app
 
 __all__ = ["main"]
 
@@ -34,28 +34,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     set_up_logging()
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
     settings = Settings()
-    address = urlsplit(settings.monitor_url)
     recipe = Recipe.from_json(_read(chosen.recipe, "recipe"))
     policy = _policy(chosen.policy or settings.monitor_policy)
-    decisions = composition.decisions(settings)
-    reader = composition.event_reader(
-        settings, group=GROUP, topics=[settings.kafka.transcriptions_topic]
-    )
-    outside = Outside(
-        reader=reader,
-        objects=composition.objects(settings),
-        champions=composition.registry(settings),
-        corrections=composition.correction_store(settings),
-        decisions=decisions,
-        launcher=composition.launcher(settings),
-        bucket=settings.buckets.artifacts,
-    )
-    loop = Loop(Watch(outside, recipe=recipe, policy=policy), crashed=lambda: _end(server))
+    outside, decisions = _outside(settings)
+    watch = Watch(outside, recipe=recipe, policy=policy)
+    loop = Loop(watch, crashed=lambda: _end(server))
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(loop, decisions),
             host=chosen.host,
-            port=chosen.port or address.port or 8090,
+            port=chosen.port or urlsplit(settings.monitor_url).port or 8090,
             log_config=None,
         )
     )
@@ -67,8 +55,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         server.run()
     finally:
         loop.stop()
-        reader.close()
+        outside.reader.close()
     return 1 if loop.crashed else 0
+
+
+def _outside(settings: Settings) -> tuple[Outside, DecisionReader]:
+    decisions = composition.decisions(settings)
+    topic = settings.kafka.transcriptions_topic
+    outside = Outside(
+        reader=composition.event_reader(settings, group=GROUP, topics=[topic]),
+        objects=composition.objects(settings),
+        champions=composition.registry(settings),
+        corrections=composition.correction_store(settings),
+        decisions=decisions,
+        launcher=composition.launcher(settings),
+        bucket=settings.buckets.artifacts,
+    )
+    return outside, decisions
 
 
 def _end(server: uvicorn.Server) -> None:
