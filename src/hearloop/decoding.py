@@ -14,7 +14,7 @@ from hearloop.tokenizer import BLANK, Tokenizer
 __all__ = ["Transcript", "Word", "log_likelihood", "plausibility", "transcribe"]
 
 LogProbs = npt.NDArray[np.float32]
-"""Natural log-probabilities, shape (frames, vocabulary), a frame every 20 ms."""
+"""Natural log-probabilities, shape (frames, vocabulary), a frame every 40 ms."""
 
 IMPOSSIBLE_NATS: Final = -50.0
 """Plausibility of a text that has more characters than the recording has frames."""

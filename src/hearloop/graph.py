@@ -37,7 +37,7 @@ class Graph:
         return tuple(np.zeros(shapes[name], np.float32) for name in STATES)
 
     def run(self, x: Matrix, states: States) -> tuple[npt.NDArray[np.float32], States]:
-        """(N, T, 80) features, T a multiple of 4, to (N, T / 2, V) log-probabilities."""
+        """(N, T, 80) features, T a multiple of 4, to (N, T / 4, V) log-probabilities."""
         inputs = dict(zip(("x", *STATES), (x, *states), strict=True))
         log_probs, *after = self._session.run(None, inputs)
         return log_probs, tuple(after)

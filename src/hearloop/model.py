@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hearloop.architecture import OUTPUTS_PER_STEP, Architecture
+from hearloop.architecture import Architecture
 from hearloop.features import MEL_BINS
 
 __all__ = ["Network", "StreamStates", "Streaming"]
@@ -28,7 +28,7 @@ class StreamStates(NamedTuple):
 
 
 class Network(nn.Module):
-    """Log-mel features to log-probabilities of characters: a step every 40 ms, two outputs each."""
+    """Log-mel features to log-probabilities of characters, one output every 40 ms."""
 
     mean: Tensor
     deviation: Tensor
@@ -46,7 +46,7 @@ class Network(nn.Module):
             nn.LSTM(hidden, hidden, batch_first=True) for _ in range(architecture.layers)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(architecture.layers))
-        self.output = nn.Linear(hidden, OUTPUTS_PER_STEP * architecture.vocabulary)
+        self.output = nn.Linear(hidden, architecture.vocabulary)
 
     def initial_states(self, batch: int) -> StreamStates:
         """States of `batch` new streams."""
@@ -61,7 +61,7 @@ class Network(nn.Module):
             states: what the pieces before left behind.
 
         Returns:
-            log-probabilities (N, T / 2, vocabulary) and the states for the next piece.
+            log-probabilities (N, T / 4, vocabulary) and the states for the next piece.
         """
         y = ((x - self.mean) / self.deviation).transpose(1, 2)
         y, front = _convolve(self.front, states.front, y)
@@ -79,8 +79,7 @@ class Network(nn.Module):
             hidden.append(h[0])
             cell.append(c[0])
         after = StreamStates(front, middle, ahead, torch.stack(hidden, 1), torch.stack(cell, 1))
-        scores = self.output(y).unflatten(2, (OUTPUTS_PER_STEP, -1)).flatten(1, 2)
-        return scores.log_softmax(-1), after
+        return self.output(y).log_softmax(-1), after
 
 
 class Streaming(nn.Module):

@@ -128,7 +128,7 @@ class Stream:
         self._waiting[: len(rest)] = rest
         self._run(length)
         log_probs = np.concatenate(self._log_probs)
-        return self._recogniser._decode(log_probs[architecture.deaf_outputs :])
+        return self._recogniser._decode(log_probs[architecture.lookahead :])
 
     def _run(self, frames: int) -> None:
         if not frames:

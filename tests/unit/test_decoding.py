@@ -40,8 +40,8 @@ def test_collapses_the_best_path(path: str, text: str) -> None:
 
 def test_words_have_the_times_of_their_frames() -> None:
     first, second = decoding.transcribe(path_of("__aab_ bb_"), TOKENIZER).words
-    assert (first.start_s, first.end_s) == (0.04, 0.1)
-    assert (second.start_s, second.end_s) == (0.14, 0.18)
+    assert (first.start_s, first.end_s) == (0.08, 0.2)
+    assert (second.start_s, second.end_s) == (0.28, 0.36)
 
 
 def test_a_word_is_as_certain_as_its_least_certain_character() -> None:

@@ -39,16 +39,16 @@ def test_nothing_depends_on_the_future(network: Network) -> None:
     changed[:, 20:] += 1.0
     before, _ = network(x, network.initial_states(1))
     after, _ = network(changed, network.initial_states(1))
-    torch.testing.assert_close(before[:, :10], after[:, :10])
-    assert not torch.allclose(before[:, 10:], after[:, 10:])
+    torch.testing.assert_close(before[:, :5], after[:, :5])
+    assert not torch.allclose(before[:, 5:], after[:, 5:])
 
 
 @torch.inference_mode()
 def test_states_have_the_declared_names_and_shapes(network: Network) -> None:
     assert StreamStates._fields == STATES
     log_probs, states = network(torch.randn(3, 8, 80), network.initial_states(3))
-    assert log_probs.shape == (3, 4, 5)
-    torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(3, 4))
+    assert log_probs.shape == (3, 2, 5)
+    torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(3, 2))
     shapes = {name: tuple(state.shape) for name, state in states._asdict().items()}
     assert shapes == SMALL.state_shapes(3)
 

@@ -12,8 +12,9 @@ from hearloop.features import FLOOR, MEL_BINS, Matrix, mel_centres
 
 __all__ = ["augment", "band_limit", "gain", "mask", "stretch"]
 
-_STRETCH: Final = 0.1
-"""Speech is made up to this share slower or faster."""
+_STRETCH: Final = (-0.05, 0.15)
+"""Shares by which speech is made longer. Hardly shorter: brisk speech would then have more
+characters than the network has outputs."""
 _GAIN_NATS: Final = 0.7
 """Log energy is shifted by up to this much: 3 dB up or down."""
 _FREQUENCY_MASKS: Final = 2
@@ -38,8 +39,8 @@ def augment(features: Matrix, rng: np.random.Generator) -> Matrix:
 
 
 def stretch(features: Matrix, rng: np.random.Generator) -> Matrix:
-    """Make (t, 80) features up to 10 % longer or shorter by linear interpolation over time."""
-    length = max(1, round(len(features) * (1 + rng.uniform(-_STRETCH, _STRETCH))))
+    """Make (t, 80) features 5 % shorter to 15 % longer by linear interpolation over time."""
+    length = max(1, round(len(features) * (1 + rng.uniform(*_STRETCH))))
     at = np.linspace(0, len(features) - 1, length, dtype=np.float32)
     before = at.astype(np.intp)
     after = np.minimum(before + 1, len(features) - 1)

@@ -118,7 +118,7 @@ class Trainer:
         log_probs, _ = self._forward(batch.x, self.network.initial_states(len(batch.x)))
         # At the first outputs nothing has been heard yet. If CTC may write there, it learns to
         # guess the first word by its frequency, and never learns to hear it.
-        deaf = self.network.architecture.deaf_outputs
+        deaf = self.network.architecture.lookahead
         return ctc_loss(
             log_probs[:, deaf:].transpose(0, 1),
             batch.targets,

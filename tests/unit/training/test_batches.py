@@ -70,7 +70,7 @@ def test_workers_share_out_one_and_the_same_batch(workers: int) -> None:
     whole = assemble(many, range(7), ARCHITECTURE, seed=1, step=9, rank=0, workers=1)
     for place in range(7):
         part, row = parts[place % workers], place // workers
-        length = int(part.outputs[row]) * 2 + 16
+        length = int(part.outputs[row]) * 4 + 16
         assert part.outputs[row] == whole.outputs[place]
         torch.testing.assert_close(part.x[row, :length], whole.x[place, :length])
 
@@ -87,7 +87,7 @@ def test_pads_with_digital_silence_to_the_tail() -> None:
     matrices = [example.features.astype(np.float32) for example in examples(2)]
     batch = collate(matrices, [(1, 2), ()], ARCHITECTURE)
     assert batch.x.shape == (2, 72, 80)
-    assert batch.outputs.tolist() == [24, 28]
+    assert batch.outputs.tolist() == [12, 14]
     assert (batch.x[0, 40:] == FLOOR).all()
     assert (batch.targets.tolist(), batch.target_lengths.tolist()) == ([1, 2], [2, 0])
 
