@@ -14,8 +14,8 @@ from components.validate.component import validate
 
 __all__ = ["RETRIES", "continuous_learning"]
 
-RETRIES = 2
-"""A step whose pod dies runs again: each is idempotent, and training goes on where it was."""
+RETRIES = 1
+"""Training whose pod dies begins again once, and goes on from its last checkpoint."""
 
 
 @dsl.pipeline(
@@ -41,6 +41,7 @@ def continuous_learning(recipe: str, run_id: str) -> None:
     version = registered.output
     # Both branches stand: the local runner skips a lone If in silence (LIBRARIES, KFP 2.17).
     with dsl.If(decision == "roll_out"):
-        roll_out(**run, version=version)
+        rollout = roll_out(**run, version=version)
+        rollout.set_caching_options(False)  # a paused rollout goes on when it is asked again
     with dsl.Else():
         hold(**run, version=version)

@@ -1,0 +1,255 @@
+"""The whole pipeline on a stack of its own, from speech to a version in service: tiny, and real."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from hearloop import composition
+from hearloop.audio import encode_flac
+from hearloop.config import Settings
+from hearloop.drift.reference import Reference
+from hearloop.errors import NotFound
+from hearloop.recipe import FolderCorpus, PerSplit, Recipe, SyntheticCorpus, TrainingConfig
+from hearloop.stack import Ports, Stack
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
+
+REPOSITORY = Path(__file__).parents[2]
+
+TINY = Recipe(
+    name="tiny",
+    corpora=(
+        SyntheticCorpus(
+            seed=7,
+            speakers=PerSplit(train=6, dev=2, test=20),
+            utterances_per_speaker=PerSplit(train=3, dev=2, test=1),
+        ),
+    ),
+    training=TrainingConfig(steps=4),
+)
+"""As little as makes a model; 20 test speakers are what the monitor's reference needs."""
+
+
+@dataclass
+class Workshop:
+    """A stack and a folder where runs leave their things."""
+
+    folder: Path
+    settings: Settings
+
+    def run(self, recipe: Recipe, run_id: str) -> subprocess.CompletedProcess[str]:
+        """`python -m pipelines run` to its end."""
+        path = self.folder / f"{run_id}.json"
+        path.write_text(recipe.to_json())
+        command = [sys.executable, "-m", "pipelines", "run"]
+        return subprocess.run(
+            [*command, "--recipe", str(path), "--run-id", run_id],
+            cwd=REPOSITORY,
+            env=os.environ | self.settings.to_environment(),
+            capture_output=True,
+            text=True,
+        )
+
+    def summary(self, run_id: str) -> dict[str, Any]:
+        """What a run says of itself."""
+        path = self.settings.pipeline_runs / run_id / "summary.json"
+        return json.loads(path.read_text())
+
+    def log(self, run_id: str) -> str:
+        """The end of a run's log, for the message of a failed assertion."""
+        return (self.settings.pipeline_runs / run_id / "pipeline.log").read_text()[-4000:]
+
+    def artifact(self, run_id: str, pattern: str) -> Path:
+        """The one artifact of a run that matches."""
+        (found,) = (self.settings.pipeline_runs / run_id / "artifacts").glob(f"*/{pattern}")
+        return found
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    folder = tmp_path_factory.mktemp("workshop")
+    stack = Stack(folder / "stack", ports=Ports.free())
+    stack.up("serving")
+    try:
+        yield Workshop(
+            folder,
+            stack.settings.model_copy(
+                update={"pipeline_runs": folder / "runs", "cache": folder / "cache"}
+            ),
+        )
+    finally:
+        stack.down()
+
+
+@pytest.fixture(scope="module")
+def first(workshop: Workshop) -> subprocess.CompletedProcess[str]:
+    """The first run of the stack: no champion to compare with."""
+    ended = workshop.run(TINY, "first")
+    assert ended.returncode == 0, ended.stdout + ended.stderr + workshop.log("first")
+    return ended
+
+
+def test_a_first_model_is_built_registered_and_put_in_service(
+    workshop: Workshop, first: subprocess.CompletedProcess[str]
+) -> None:
+    summary = workshop.summary("first")
+
+    assert summary["verdict"] == "unjudged"
+    assert summary["outcome"] == "promoted"
+    registry = composition.registry(workshop.settings)
+    assert registry.champion() == summary["version"]
+    traffic = composition.router(workshop.settings).read().traffic
+    assert traffic is not None
+    assert traffic.weights == {summary["version"]: 100}
+
+
+def test_the_summary_tells_what_the_run_was(
+    workshop: Workshop, first: subprocess.CompletedProcess[str]
+) -> None:
+    summary = workshop.summary("first")
+
+    steps = ["ingest", "validate", "extract", "train", "evaluate", "judge", "register", "roll_out"]
+    assert set(summary["seconds"]) == {*steps, "total"}
+    assert sum(summary["seconds"][step] for step in steps) <= summary["seconds"]["total"]
+    assert 0 <= summary["wer"]["new"]["challenger"] <= 2
+    assert summary["steps"]["train"]["steps"] == TINY.training.steps
+    assert summary["steps"]["ingest"]["splits"]["test"]["speakers"] == 20
+
+
+def test_people_see_a_line_for_each_step_and_a_closing_table(
+    first: subprocess.CompletedProcess[str],
+) -> None:
+    shown = first.stdout.splitlines()
+
+    assert [line.split()[0] for line in shown[:8]] == [
+        "ingest",
+        "validate",
+        "extract",
+        "train",
+        "evaluate",
+        "judge",
+        "register",
+        "roll_out",
+    ]
+    assert all(line.endswith("s") for line in map(str.rstrip, shown[:8]))
+    assert "KFP" not in first.stdout
+    assert any(line.startswith("outcome") and "promoted" in line for line in shown)
+
+
+def test_artifacts_are_there_to_be_read(
+    workshop: Workshop, first: subprocess.CompletedProcess[str]
+) -> None:
+    assert workshop.artifact("first", "validate/data_docs/index.html").stat().st_size > 0
+    report = workshop.artifact("first", "evaluate/report").read_text()
+    assert "data:audio/flac;base64," in report
+
+
+def test_a_version_names_what_it_learnt_from_and_carries_the_monitors_reference(
+    workshop: Workshop, first: subprocess.CompletedProcess[str]
+) -> None:
+    summary = workshop.summary("first")
+    registry = composition.registry(workshop.settings)
+
+    lineage = registry.lineage(summary["version"])
+    used = {use.context: use for use in lineage.datasets}
+    assert set(used) == {"train", "dev", "new"}
+    assert {use.snapshot for use in lineage.datasets} == {summary["snapshot"]}
+    assert used["train"].utterances == 18
+    assert used["new"].metrics["wer"] == pytest.approx(summary["wer"]["new"]["challenger"])
+    assert used["train"].metrics["snr_db.p05"] <= used["train"].metrics["snr_db.p95"]
+    reference = Reference.from_json(registry.attachment(summary["version"], "reference.json"))
+    assert [one.name for one in reference.conditions] == ["new synthetic"]
+    assert reference.speakers == 20
+
+
+def test_the_same_run_again_finds_everything_done(
+    workshop: Workshop, first: subprocess.CompletedProcess[str]
+) -> None:
+    before = workshop.summary("first")
+
+    ended = workshop.run(TINY, "first")
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    after = workshop.summary("first")
+    for name in ("snapshot", "wer", "version", "verdict", "outcome"):
+        assert after[name] == before[name]
+    assert after["seconds"]["train"] == before["seconds"]["train"]
+    with pytest.raises(NotFound):
+        composition.registry(workshop.settings).lineage("2")
+
+
+def test_a_challenger_that_learnt_nothing_is_held_and_the_champion_stays(
+    workshop: Workshop, first: subprocess.CompletedProcess[str]
+) -> None:
+    champion = workshop.summary("first")["version"]
+    (corpus,) = TINY.corpora
+    adapted = replace(
+        TINY,
+        name="adapted",
+        corpora=(replace(corpus, seed=8, telephone=True),),  # type: ignore[call-arg]
+        training=TrainingConfig(
+            steps=2, warm_start=True, replay_utterances=6, average_with_base=(0.5, 1.0)
+        ),
+    )
+
+    ended = workshop.run(adapted, "second")
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr + workshop.log("second")
+    summary = workshop.summary("second")
+    assert summary["outcome"] == "held"
+    assert summary["verdict"] in {"reject", "inconclusive"}
+    assert set(summary["wer"]) == {"golden", "new"}
+    assert set(summary["wer"]["golden"]) == {"champion", "challenger"}
+    registry = composition.registry(workshop.settings)
+    assert registry.champion() == champion
+    lineage = registry.lineage(summary["version"])
+    assert lineage.parent is not None
+    assert lineage.parent.version == champion
+    replayed = [use.snapshot for use in lineage.datasets if use.context == "replay"]
+    assert replayed == [workshop.summary("first")["snapshot"]]
+    held = composition.decisions(workshop.settings).list(subject=summary["version"])
+    assert [one.decision for one in held] == ["held"]
+
+
+def test_a_broken_snapshot_stops_the_run_with_its_rows_on_the_last_line(
+    workshop: Workshop,
+) -> None:
+    folder = workshop.folder / "leaky"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["id", "audio", "text", "speaker", "split"])
+        for name, split in (("one", "train"), ("two", "dev"), ("three", "test")):
+            noise = rng.normal(0, 0.1, 16000).astype(np.float32)
+            (folder / f"{name}.flac").write_bytes(encode_flac(noise))
+            rows.writerow([name, f"{name}.flac", f"number {name}", "ann", split])
+    corpus = FolderCorpus(location=str(folder / "manifest.csv"), disjoint_speakers=True)
+
+    ended = workshop.run(replace(TINY, corpora=(corpus,)), "leaky")
+
+    assert ended.returncode == 1
+    last = ended.stderr.strip().splitlines()[-1]
+    assert "no speaker of a corpus with disjoint speakers is in two splits" in last
+    assert "one" in last
+    assert "three" in last
+    assert "train" not in ended.stdout.split()
+    kept = composition.run_records(workshop.settings, "leaky").kept("data_docs/index.html")
+    assert b"<html" in kept
+
+
+def test_nothing_is_left_behind(workshop: Workshop) -> None:
+    folders = [str(workshop.settings.pipeline_runs)]
+    processes = [" ".join(one.info["cmdline"] or []) for one in psutil.process_iter(["cmdline"])]
+
+    assert not [line for line in processes if any(folder in line for folder in folders)]
