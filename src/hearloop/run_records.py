@@ -166,7 +166,7 @@ HEADLINES = ("snapshot", "wer", "verdict", "reason", "version", "outcome", "why"
 
 
 def summary(records: RunRecords, recipe_name: str) -> dict[str, Any]:
-    """The run as JSON values: headlines, the seconds of each step that has ended, all facts."""
+    """The run as JSON values: headlines, then seconds and facts of each step that has ended."""
     ended = records.all()
     told = {name: value for record in ended for name, value in record.facts.items()}
     return {
@@ -174,7 +174,7 @@ def summary(records: RunRecords, recipe_name: str) -> dict[str, Any]:
         "recipe": recipe_name,
         **{name: told[name] for name in HEADLINES if name in told},
         "seconds": {record.step: record.seconds for record in ended},
-        "steps": {record.step: record.facts for record in ended},
+        **{record.step: record.facts for record in ended},
     }
 
 

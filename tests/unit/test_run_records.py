@@ -78,7 +78,8 @@ def test_the_summary_has_the_seconds_and_facts_of_each_step(records: RunRecords)
         "snapshot": "abc",
         "verdict": "reject",
         "seconds": {"ingest": 2.5, "judge": 1.0},
-        "steps": {"ingest": {"snapshot": "abc"}, "judge": {"verdict": "reject"}},
+        "ingest": {"snapshot": "abc"},
+        "judge": {"verdict": "reject"},
     }
 
 
