@@ -118,7 +118,6 @@ def train(*, recipe: str, run_id: str, snapshot: str, features: str) -> str:
     with _step("train", recipe, run_id, snapshot=snapshot, features=features) as (run, work):
         if work.earlier is None:
             from hearloop.bundle import verify
-            from hearloop.training.launcher import TorchrunLauncher
             from hearloop.training.launcher import train as learn
             from hearloop.training.request import FeatureSet
 
@@ -134,7 +133,7 @@ def train(*, recipe: str, run_id: str, snapshot: str, features: str) -> str:
                 base_bundle=base,
                 output=run.folder / "bundle",
                 work=run.folder / "training",
-                launcher=TorchrunLauncher(run.objects, run.settings.cache),
+                launcher=run.launcher,
                 run_id=run.registry.run(run.id),
             )
             run.training.answer(run.folder / "bundle", summary)
