@@ -198,7 +198,9 @@ def test_probes_ask_for_routes_that_exist() -> None:
 
 def test_monitor_starts_the_retrain_of_the_recipes() -> None:
     recipe = one("base", "ConfigMap", "hearloop-retrain")["data"]["recipe.json"]
-    assert Recipe.from_json(recipe) == recipes.retrain()
+    assert Recipe.from_json(recipe) == recipes.retrain(), (
+        "python -m pipelines recipe retrain > k8s/base/retrain.json"
+    )
 
 
 @pytest.mark.parametrize("name", BUILDS)
