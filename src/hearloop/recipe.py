@@ -90,7 +90,7 @@ class CorrectionsCorpus:
     screened: bool = True
     """False takes quarantined corrections too: only to measure what they would have done."""
     dev_share: float = 0.1
-    test_share: float = 0.35
+    test_share: float = 0.25
 
 
 Corpus = Annotated[

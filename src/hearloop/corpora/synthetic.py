@@ -28,8 +28,8 @@ SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 SHARES = {"dev": 0.1, "test": 0.2}
 """Of all voices and of all sentences."""
 
-RATE = (140, 200)
-"""Words a minute; espeak-ng's own rate is 175."""
+RATE = (130, 180)
+"""Words a minute, as people talk to a machine on the telephone; espeak-ng's own rate is 175."""
 PITCH = (30, 70)
 PITCH_RANGE = (30, 70)
 """Of espeak-ng's 0 to 99, where 50 is the voice's own; further out it stops sounding human."""
