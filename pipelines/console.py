@@ -19,10 +19,8 @@ from hearloop.run_records import MARK
 
 __all__ = ["StageConsole", "print_summary"]
 
-PROGRESS = re.compile(
-    r"hearloop\.telemetry: (?P<work>.+): (?P<done>[\d.e+]+) of (?P<total>[\d.e+]+)"
-)
-"""A line of `hearloop.telemetry.progress` where it cannot draw a bar."""
+PROGRESS = re.compile(r" INFO hearloop\.\S+ .*?(?P<done>\d[\d.e+]*) of (?P<total>\d[\d.e+]*)")
+"""A line that long work logs now and then where it cannot draw a bar of its own."""
 
 
 class StageConsole(io.TextIOBase):

@@ -8,7 +8,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -35,9 +35,11 @@ SERVICES = "serving"
 NO_PYTHON_IN_IMAGE_NAME = "You may be attemping to run a task that uses custom or non-Python base"
 """KFP's doubt about an image whose name lacks "python"; here the steps run in this environment."""
 
-
 EXECUTOR_MODULE = "kfp.dsl.executor_main"
 """Every step's command names it."""
+
+END_SECONDS = 30.0
+"""What a step that is told to end may take: training writes a checkpoint first."""
 
 
 class StepFailed(HearloopError):
@@ -125,10 +127,14 @@ def _steps_end_with_us() -> Iterator[None]:
     """On SIGTERM end the running step too, which KFP would leave behind, then clean up."""
 
     def end(number: int, frame: FrameType | None) -> None:
-        for child in psutil.Process().children():
-            if EXECUTOR_MODULE in " ".join(child.cmdline()):
-                for process in (child, *child.children(recursive=True)):
-                    process.terminate()
+        processes = _step_processes()
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
+        _, alive = psutil.wait_procs(processes, timeout=END_SECONDS)
+        for process in alive:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         sys.exit(128 + number)
 
     before = signal.signal(signal.SIGTERM, end)
@@ -136,3 +142,13 @@ def _steps_end_with_us() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _step_processes() -> list[psutil.Process]:
+    """The processes of the running step: its shell, its interpreter and what that started."""
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if EXECUTOR_MODULE in " ".join(child.cmdline()):
+                found += [child, *child.children(recursive=True)]
+    return found

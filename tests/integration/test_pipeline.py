@@ -3,8 +3,10 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,18 +49,30 @@ class Workshop:
     folder: Path
     settings: Settings
 
-    def run(self, recipe: Recipe, run_id: str) -> subprocess.CompletedProcess[str]:
-        """`python -m pipelines run` to its end."""
+    def start(self, recipe: Recipe, run_id: str) -> subprocess.Popen[str]:
+        """`python -m pipelines run`."""
         path = self.folder / f"{run_id}.json"
         path.write_text(recipe.to_json())
         command = [sys.executable, "-m", "pipelines", "run"]
-        return subprocess.run(
+        return subprocess.Popen(
             [*command, "--recipe", str(path), "--run-id", run_id],
             cwd=REPOSITORY,
             env=os.environ | self.settings.to_environment(),
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
         )
+
+    def run(self, recipe: Recipe, run_id: str) -> subprocess.CompletedProcess[str]:
+        """`python -m pipelines run` to its end."""
+        with self.start(recipe, run_id) as process:
+            shown, errors = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, shown, errors)
+
+    def processes(self, run_id: str) -> list[str]:
+        """Command lines of the processes that work on a run."""
+        every = [" ".join(one.info["cmdline"] or []) for one in psutil.process_iter(["cmdline"])]
+        return [line for line in every if str(self.settings.pipeline_runs / run_id) in line]
 
     def summary(self, run_id: str) -> dict[str, Any]:
         """What a run says of itself."""
@@ -92,11 +106,32 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
 
 
 @pytest.fixture(scope="module")
-def first(workshop: Workshop) -> subprocess.CompletedProcess[str]:
-    """The first run of the stack: no champion to compare with."""
+def stopped(workshop: Workshop) -> int:
+    """The first run, told to end while its workers trained; returns its exit status."""
+    log = workshop.settings.pipeline_runs / "first" / "pipeline.log"
+    with workshop.start(TINY, "first") as process:
+        while not any("staged.json" in line for line in workshop.processes("first")):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.2)  # until torchrun is there
+        process.terminate()
+        process.communicate()
+    assert '"step": "train", "state": "began"' in log.read_text()
+    return process.returncode
+
+
+@pytest.fixture(scope="module")
+def first(workshop: Workshop, stopped: int) -> subprocess.CompletedProcess[str]:
+    """The first run of the stack, run again after it was stopped: there is no champion yet."""
     ended = workshop.run(TINY, "first")
     assert ended.returncode == 0, ended.stdout + ended.stderr + workshop.log("first")
     return ended
+
+
+def test_a_run_that_is_told_to_end_takes_its_workers_with_it(
+    workshop: Workshop, stopped: int
+) -> None:
+    assert stopped == 128 + signal.SIGTERM
+    assert workshop.processes("first") == []
 
 
 def test_a_first_model_is_built_registered_and_put_in_service(
@@ -246,10 +281,3 @@ def test_a_broken_snapshot_stops_the_run_with_its_rows_on_the_last_line(
     assert "train" not in ended.stdout.split()
     kept = composition.run_records(workshop.settings, "leaky").kept("data_docs/index.html")
     assert b"<html" in kept
-
-
-def test_nothing_is_left_behind(workshop: Workshop) -> None:
-    folders = [str(workshop.settings.pipeline_runs)]
-    processes = [" ".join(one.info["cmdline"] or []) for one in psutil.process_iter(["cmdline"])]
-
-    assert not [line for line in processes if any(folder in line for folder in folders)]

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from hearloop.run_records import MARK
-from pipelines.console import StageConsole, print_summary
+from pipelines.console import PROGRESS, StageConsole, print_summary
 
 
 def told(step: str, state: str, seconds: float = 1.25, said: str = "") -> str:
@@ -57,6 +57,25 @@ def test_a_second_run_adds_to_the_log(log: Path) -> None:
     shown(log, "second\n")
 
     assert log.read_text() == "first\nsecond\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "done", "total"),
+    [
+        ("2026-11-22T15:51:41.404Z INFO hearloop.telemetry: judged utterances: 31 of 40", 31, 40),
+        (
+            "2026-11-22T15:51:41.404Z INFO hearloop.training.curves: training: step 120 of 1400, "
+            "loss 0.512, 210 audio s/s, 150 s left",
+            120,
+            1400,
+        ),
+    ],
+)
+def test_progress_that_a_step_logs_moves_the_bar(line: str, done: int, total: int) -> None:
+    found = PROGRESS.search(line)
+
+    assert found is not None
+    assert (float(found["done"]), float(found["total"])) == (done, total)
 
 
 SUMMARY: dict[str, Any] = {
