@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import httpx
@@ -30,7 +30,7 @@ class Said:
     speaker: str
     accent: str
     reference: str
-    audio: bytes
+    audio: bytes = field(repr=False)
     """FLAC."""
     seconds: float
 

@@ -247,6 +247,8 @@ class Story:
             for answers in self.line.converse(calls, at_once=LINES, progress=bar):
                 answered.append(answers)
                 self.answers.extend(answers)
+                if all(answer.failure for answer in self.answers):
+                    raise HearloopError(f"The endpoint answers nobody: {answers[0].failure}.")
                 if len(answered) % LINES == 0:
                     self.monitor.status()
         return answered

@@ -23,8 +23,8 @@ SPEAKER = "x-hearloop-speaker"
 MODEL_VERSION = "x-hearloop-model-version"
 CONFIDENCE = "x-hearloop-confidence"
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,119}")
-"""120 characters: a multi-utterance request may add `-<number>` and stay within 128."""
+NAME = re.compile(r"[A-Za-z0-9+][A-Za-z0-9._@+-]{0,119}")
+"""Telephone numbers and addresses are names too. 120 characters: a multi-utterance request may add `-<number>` and stay within 128."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def _name(headers: Mapping[str, str], header: str) -> str | None:
     value = headers.get(header, "")
     if value and not NAME.fullmatch(value):
         raise InvalidInput(
-            f"The header {header} is {value[:40]!r}; use 1 to 120 letters, digits and . _ @ - "
-            "and begin with a letter or digit."
+            f"The header {header} is {value[:40]!r}; use 1 to 120 letters, digits and . _ @ + - "
+            "and begin with a letter, a digit or +."
         )
     return value or None
