@@ -24,7 +24,8 @@ MODEL_VERSION = "x-hearloop-model-version"
 CONFIDENCE = "x-hearloop-confidence"
 
 NAME = re.compile(r"[A-Za-z0-9+][A-Za-z0-9._@+-]{0,119}")
-"""Telephone numbers and addresses are names too. 120 characters: a multi-utterance request may add `-<number>` and stay within 128."""
+"""Telephone numbers and addresses are names too. 120 characters: a multi-utterance request may add
+`-<number>` and stay within 128."""
 
 
 @dataclass(frozen=True, kw_only=True)
