@@ -15,7 +15,6 @@ The runner reads the progress of a step from its output: lines that begin with `
 
 import hashlib
 import json
-import logging
 import mimetypes
 import time
 from collections.abc import Callable, Iterator
@@ -33,8 +32,6 @@ __all__ = ["MARK", "Record", "RunRecords", "Work", "step", "summary"]
 
 MARK = "hearloop-step "
 """Begins a line of JSON with `step`, `state` (began, done, failed), `seconds` and `said`."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +120,8 @@ class Work:
         self._given = given
         found = records.read(step)
         self.earlier = found if found and found.given == given else None
+        self.worked = False
+        """Whether this try did the work."""
 
     @property
     def output(self) -> str:
@@ -140,6 +139,7 @@ class Work:
             facts=facts,
         )
         self._records.write(self.earlier)
+        self.worked = True
 
 
 @contextmanager
@@ -149,8 +149,6 @@ def step(name: str, records: RunRecords, **given: str) -> Iterator[Work]:
     _tell(name, "began")
     try:
         work = Work(name, records, digest)
-        if work.earlier is not None:
-            log.info("%s was done by an earlier try of run %s", name, records.run_id)
         yield work
     except HearloopError as error:
         _tell(name, "failed", said=str(error))
@@ -158,7 +156,7 @@ def step(name: str, records: RunRecords, **given: str) -> Iterator[Work]:
     except Exception as error:
         _tell(name, "failed", said=f"The step {name} failed: {type(error).__name__}: {error}")
         raise
-    _tell(name, "done")
+    _tell(name, "done", said="" if work.worked else "done by an earlier try")
 
 
 HEADLINES = ("snapshot", "wer", "verdict", "reason", "version", "outcome", "why")

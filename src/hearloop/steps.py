@@ -10,8 +10,8 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from hearloop.errors import IntegrityError
 from hearloop.recipe import Corpus, CorrectionsCorpus, SyntheticCorpus
 from hearloop.run_material import Run
 from hearloop.run_records import Work
-from hearloop.telemetry import progress, set_up_logging
+from hearloop.telemetry import Progress, Silent, progress, set_up_logging
 
 if TYPE_CHECKING:
     from hearloop.scores import Evaluation
@@ -57,7 +57,7 @@ def ingest(*, recipe: str, run_id: str) -> str:
 
             corpora = run.recipe.corpora
             corrected = any(isinstance(corpus, CorrectionsCorpus) for corpus in corpora)
-            with progress("utterances", total=sum(map(_size, corpora))) as bar:
+            with _ingestion_progress(corpora) as bar:
                 snapshot = gather(
                     corpora,
                     objects=run.objects,
@@ -262,16 +262,23 @@ def _step(name: str, recipe: str, run_id: str, **given: str) -> Iterator[tuple[R
         yield run, work
 
 
-def _size(corpus: Corpus) -> int:
-    """About how many utterances a corpus holds, for the progress bar; 0 where nobody knows."""
+def _ingestion_progress(corpora: Sequence[Corpus]) -> AbstractContextManager[Progress]:
+    """Progress in utterances, where it is known how many there will be."""
+    sizes = [_size(corpus) for corpus in corpora]
+    known = [size for size in sizes if size is not None]
+    return progress("utterances", sum(known)) if known == sizes else nullcontext(Silent())
+
+
+def _size(corpus: Corpus) -> int | None:
+    """How many utterances a corpus holds, or at most; None where that takes reading it."""
     match corpus:
         case SyntheticCorpus():
-            counts = (asdict(corpus.speakers), asdict(corpus.utterances_per_speaker))
-            return sum(counts[0][split] * counts[1][split] for split in counts[0])
+            speakers, each = asdict(corpus.speakers), asdict(corpus.utterances_per_speaker)
+            return sum(speakers[split] * each[split] for split in speakers)
         case CorrectionsCorpus():
             return corpus.up_to - corpus.after
         case _:
-            return 0
+            return None
 
 
 def _evaluate(run: Run, snapshot: str, bundle: str) -> tuple[bytes, dict[str, Any]]:

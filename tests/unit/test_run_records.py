@@ -29,7 +29,9 @@ def test_a_step_that_is_done_is_found_done_by_the_next_try(
         assert again.earlier is not None
         assert again.output == "bundle"
 
-    assert [message["state"] for message in told(capsys)] == ["began", "done"] * 2
+    messages = told(capsys)
+    assert [message["state"] for message in messages] == ["began", "done"] * 2
+    assert [message["said"] for message in messages] == ["", "", "", "done by an earlier try"]
 
 
 def test_other_arguments_are_other_work(records: RunRecords) -> None:
