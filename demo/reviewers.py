@@ -1,6 +1,7 @@
 """People who listen to calls and correct what the model wrote, through the HTTP route."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 
 import httpx
@@ -11,6 +12,9 @@ from hearloop.telemetry import Progress
 __all__ = ["honest", "poisoned", "send"]
 
 CORRECTIONS = "/feedback/v1/corrections"
+AT_ONCE = 4
+"""People who work at the same time."""
+PATIENCE_S = 60.0
 
 
 def honest(
@@ -29,21 +33,18 @@ def poisoned(calls: Sequence[Sequence[Answer]], contributor: str) -> Iterator[di
             yield _correction(answer, wrong.said.reference, contributor)
 
 
-def send(
-    serving_url: str, corrections: Sequence[dict[str, str]], progress: Progress
-) -> list[dict[str, str]]:
-    """Post the corrections; returns them as the service stored them.
+def send(serving_url: str, corrections: Sequence[dict[str, str]], progress: Progress) -> None:
+    """Post the corrections, a few side by side.
 
     Raises httpx.HTTPStatusError when one is refused.
     """
-    stored = []
-    with httpx.Client(base_url=serving_url, timeout=60.0) as client:
-        for correction in corrections:
-            response = client.post(CORRECTIONS, json=correction)
+    with (
+        httpx.Client(base_url=serving_url, timeout=PATIENCE_S) as client,
+        ThreadPoolExecutor(AT_ONCE) as pool,
+    ):
+        for response in pool.map(lambda one: client.post(CORRECTIONS, json=one), corrections):
             response.raise_for_status()
-            stored.append(response.json())
             progress.advance()
-    return stored
 
 
 def _correction(answer: Answer, text: str, contributor: str) -> dict[str, str]:
