@@ -276,14 +276,19 @@ class Registry:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        common: dict[str, Any] = {"timestamp": now, "step": 0, "model_id": model_id}
-        logged = [Metric(key=name, value=value, **common) for name, value in metrics.items()]
-        for use in datasets:
+        common: dict[str, Any] = {"timestamp": now, "model_id": model_id}
+        logged = [
+            Metric(key=name, value=value, step=0, **common) for name, value in metrics.items()
+        ]
+        # MLflow tells metrics of one name apart by time and step, not by dataset: two judged
+        # snapshots of one context need two steps.
+        for place, use in enumerate(datasets):
             data = _dataset(use)
             logged += [
                 Metric(
                     key=f"{use.context}_{name}",
                     value=value,
+                    step=place,
                     dataset_name=data.name,
                     dataset_digest=data.digest,
                     **common,
