@@ -133,6 +133,20 @@ def test_datasets_and_metrics_are_tied_to_run_and_model(
     assert run.info.status == "FINISHED"
 
 
+def test_two_judged_snapshots_of_one_context_keep_their_metrics_apart(
+    registry: Registry, settings: Settings, tmp_path: Path
+) -> None:
+    bundle = write_random_bundle(tmp_path / "bundle", 9)
+    judged = [use("golden", "d", metrics={"wer": 0.03}), use("golden", "e", metrics={"wer": 0.2})]
+    version = register(registry, bundle, datasets=judged)
+
+    client = MlflowClient(settings.mlflow_tracking_uri)
+    registered = client.get_model_version(settings.model_name, version)
+    model = client.get_logged_model(registered.source.removeprefix("models:/"))
+    measured = {metric.dataset_digest: metric.value for metric in model.metrics}
+    assert measured == {"d" * 32: 0.03, "e" * 32: 0.2}
+
+
 def test_aliases_move_and_every_move_is_kept(registry: Registry, tmp_path: Path) -> None:
     assert registry.champion() is None
     assert registry.challenger() is None
