@@ -1,7 +1,6 @@
 """People who listen to calls and correct what the model wrote, through the HTTP route."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 
 import httpx
@@ -12,8 +11,6 @@ from hearloop.telemetry import Progress
 __all__ = ["honest", "poisoned", "send"]
 
 CORRECTIONS = "/feedback/v1/corrections"
-AT_ONCE = 4
-"""People who work at the same time."""
 PATIENCE_S = 60.0
 
 
@@ -34,16 +31,10 @@ def poisoned(calls: Sequence[Sequence[Answer]], contributor: str) -> Iterator[di
 
 
 def send(serving_url: str, corrections: Sequence[dict[str, str]], progress: Progress) -> None:
-    """Post the corrections, a few side by side.
-
-    Raises httpx.HTTPStatusError when one is refused.
-    """
-    with (
-        httpx.Client(base_url=serving_url, timeout=PATIENCE_S) as client,
-        ThreadPoolExecutor(AT_ONCE) as pool,
-    ):
-        for response in pool.map(lambda one: client.post(CORRECTIONS, json=one), corrections):
-            response.raise_for_status()
+    """Post the corrections. Raises httpx.HTTPStatusError when one is refused."""
+    with httpx.Client(base_url=serving_url, timeout=PATIENCE_S) as client:
+        for correction in corrections:
+            client.post(CORRECTIONS, json=correction).raise_for_status()
             progress.advance()
 
 
