@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -84,9 +85,9 @@ class Workshop:
         return (self.settings.pipeline_runs / run_id / "pipeline.log").read_text()[-4000:]
 
     def artifact(self, run_id: str, pattern: str) -> Path:
-        """The one artifact of a run that matches."""
-        (found,) = (self.settings.pipeline_runs / run_id / "artifacts").glob(f"*/{pattern}")
-        return found
+        """The artifact of a run's last try that matches."""
+        found = (self.settings.pipeline_runs / run_id / "artifacts").glob(f"*/{pattern}")
+        return max(found, key=lambda path: path.stat().st_mtime)
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +177,7 @@ def test_people_see_a_line_for_each_step_and_a_closing_table(
         "register",
         "roll_out",
     ]
-    assert all(line.endswith("s") for line in map(str.rstrip, shown[:8]))
+    assert all(re.match(r"\w+ +\d+\.\d s", line) for line in shown[:8])
     assert "KFP" not in first.stdout
     assert any(line.startswith("outcome") and "promoted" in line for line in shown)
 
