@@ -20,9 +20,11 @@ from hearloop.recipe import TrainingConfig
 from hearloop.recogniser import Recogniser
 from hearloop.testing import InMemoryObjects
 from hearloop.training import FeatureSet, TorchrunLauncher, train
+from hearloop.training.__main__ import main
+from hearloop.training.remote import RemoteTraining
 from hearloop.training.request import StagedTraining, TrainingRequest, TrainingSummary
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 PITCHES = {"a": 400.0, "b": 1100.0, "c": 2600.0}
 """A language of beeps: each letter is a tone, so that a few steps learn something."""
@@ -74,26 +76,24 @@ def stage(work: Path, shard: Path, config: TrainingConfig = TINY) -> StagedTrain
     return staged
 
 
-def start(work: Path, prelude: str = "", **options: Any) -> "subprocess.Popen[str]":
-    """One worker without torchrun; `prelude` is Python that runs before it."""
+def run_worker(work: Path, prelude: str) -> "subprocess.CompletedProcess[str]":
+    """One worker without torchrun, to its end; `prelude` is Python that runs before it."""
     code = (
         "import sys; from hearloop.training import worker; from hearloop.training.__main__ import "
         f"main\n{prelude}\nsys.exit(main(sys.argv[1]))"
     )
-    return subprocess.Popen(
+    return subprocess.run(
         [sys.executable, "-c", code, str(work / "staged.json")],
         env=os.environ | {"RANK": "0", "WORLD_SIZE": "1", "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         text=True,
-        **options,
     )
 
 
 def train_in_one_go(work: Path, shard: Path) -> TrainingSummary:
     stage(work, shard)
-    process = start(work, "worker._CHECKPOINT_STEPS = 3")
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
+    worker = run_worker(work, "worker._CHECKPOINT_STEPS = 3")
+    assert worker.returncode == 0, worker.stderr
     return TrainingSummary.from_json((work / "summary.json").read_text())
 
 
@@ -132,9 +132,7 @@ def test_killed_at_any_step_it_ends_with_the_same_bits(
     step: int, uninterrupted: Path, shard: Path, tmp_path: Path
 ) -> None:
     stage(tmp_path, shard)
-    killed = start(tmp_path, kill_at(step))
-    killed.communicate()
-    assert killed.returncode == -signal.SIGKILL
+    assert run_worker(tmp_path, kill_at(step)).returncode == -signal.SIGKILL
     assert not (tmp_path / "bundle").exists()
     train_in_one_go(tmp_path, shard)
     assert losses(tmp_path) == losses(uninterrupted)
@@ -147,9 +145,7 @@ def test_sigterm_saves_and_the_next_run_goes_on(
 ) -> None:
     stage(tmp_path, shard)
     terminate = kill_at(4).replace("SIGKILL", "SIGTERM").replace("dies", "asked")
-    process = start(tmp_path, terminate)
-    process.communicate()
-    assert process.returncode == 128 + signal.SIGTERM
+    assert run_worker(tmp_path, terminate).returncode == 128 + signal.SIGTERM
     (checkpoint,) = (tmp_path / "checkpoints").glob("00000005-*")
     assert checkpoint.stat().st_size > 0
     before = len((tmp_path / "curves.jsonl").read_text().splitlines())
@@ -171,8 +167,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(shard: Path, tmp_path: Path) -
         "    return save(self, trainer, seconds)\n"
         "checkpoints.Checkpoints.save = fills\n"
     )
-    process = start(tmp_path, full)
-    _, errors = process.communicate()
+    errors = run_worker(tmp_path, full).stderr
     assert "cannot be written" in errors
     assert str(tmp_path) in errors
     assert [path.name[:8] for path in (tmp_path / "checkpoints").iterdir()] == ["00000003"]
@@ -197,10 +192,10 @@ def test_torchrun_trains_and_then_adapts(
 ) -> None:
     objects, features = stored
     launcher = TorchrunLauncher(objects, tmp_path / "cache")
-    config = replace(TINY, steps=150, batch_seconds=12.0)
+    config = replace(TINY, steps=120, batch_seconds=8.0)
     places = {"output": tmp_path / "base", "work": tmp_path / "work"}
     base = train(config, sets=[features], base_bundle=None, launcher=launcher, **places)
-    assert base.steps == 150
+    assert base.steps == 120
     assert base.before is None
     rng = np.random.default_rng(5)
     recogniser = Recogniser.load(tmp_path / "base")
@@ -223,6 +218,29 @@ def test_torchrun_trains_and_then_adapts(
     assert adapted.before.new_wer == pytest.approx(base.dev_wer)
     assert adapted.learnt == adapted.before.new_wer - adapted.dev_wer
     assert verify(tmp_path / "adapted").digest != verify(tmp_path / "base").digest
+
+
+def test_a_pod_answers_in_object_storage(
+    stored: tuple[InMemoryObjects, FeatureSet],
+    uninterrupted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The worker's entry point as a TrainJob's pod runs it, here in this process."""
+    objects, features = stored
+    folder = "s3://artifacts/trainings/one"
+    remote = RemoteTraining(folder, objects, tmp_path / "here")
+    remote.ask(TrainingRequest(config=TINY, sets=(features,)), None)
+    monkeypatch.setattr("hearloop.composition.objects", lambda settings: objects)
+    monkeypatch.setenv("HEARLOOP_CACHE", str(tmp_path / "pod"))
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert main(folder) == 0
+    summary = remote.answered()
+    assert summary is not None
+    assert summary.steps == TINY.steps
+    remote.fetch_bundle(tmp_path / "fetched")
+    assert verify(tmp_path / "fetched").training == verify(uninterrupted / "bundle").training
 
 
 def test_two_workers_learn_what_one_learns(

@@ -113,6 +113,14 @@ class Trainer:
             stop=stops,
         )
 
+    def agreed(self) -> bool:
+        """Whether all workers have done as many steps."""
+        if self._workers == 1:
+            return True
+        extremes = torch.tensor([self.steps_done, -self.steps_done])
+        dist.all_reduce(extremes, op=dist.ReduceOp.MAX)
+        return int(extremes[0]) == -int(extremes[1])
+
     def _loss(self, batch: Batch) -> Tensor:
         """Sum of the CTC losses of a batch, in nats."""
         log_probs, _ = self._forward(batch.x, self.network.initial_states(len(batch.x)))

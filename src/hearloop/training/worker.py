@@ -19,7 +19,7 @@ from hearloop import feature_archive
 from hearloop.architecture import Architecture
 from hearloop.bundle import verify
 from hearloop.config import Settings
-from hearloop.errors import ConfigurationError
+from hearloop.errors import ConfigurationError, TrainingFailed
 from hearloop.export import load_network, write_bundle
 from hearloop.feature_archive import ArchivedUtterance
 from hearloop.model import Network
@@ -116,6 +116,7 @@ def run(
     Raises:
         Stopped: SIGTERM came; a checkpoint was written.
         ConfigurationError: there is nothing to learn from.
+        TrainingFailed: the workers found different checkpoints.
     """
     torch.set_flush_denormal(True)  # gradients that fade out would slow the steps tenfold
     with ExitStack() as stack:
@@ -198,11 +199,15 @@ class _Run:
 
     def _resume(self) -> None:
         checkpoint = self._checkpoints.newest()
-        if checkpoint is None:
-            return
-        restore(self._trainer, checkpoint)
-        self._began -= checkpoint.seconds
-        log.info("training goes on after step %d of %d", checkpoint.step, self._config.steps)
+        if checkpoint is not None:
+            restore(self._trainer, checkpoint)
+            self._began -= checkpoint.seconds
+            log.info("training goes on after step %d of %d", checkpoint.step, self._config.steps)
+        if not self._trainer.agreed():
+            raise TrainingFailed(
+                f"The workers begin at different steps, this one at {self._trainer.steps_done}: "
+                "their checkpoints differ; start the training again."
+            )
 
     def _steps(self, curves: Curves | None) -> None:
         if curves is None:
