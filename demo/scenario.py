@@ -77,7 +77,7 @@ SCENARIO = Scenario(
     judged_changed=_group(seed=102, calls=48, split="test", utterances_per_call=6, changed=True),
     usual=_group(seed=103, calls=240, split="test"),
     changed=_group(seed=104, calls=170, split="train", changed=True),
-    later=_group(seed=105, calls=165, split="train", changed=True),
+    later=_group(seed=105, calls=152, split="train", changed=True),
     watched_before_change=200,
     # A month squeezed into minutes: no cooldown, and calls that end sooner.
     policy=MonitorPolicy(
