@@ -20,7 +20,7 @@ def test_averages_weight_by_weight() -> None:
 
 def test_learns_most_among_those_that_forget_little() -> None:
     before = candidate(0.0, 0.60, 0.040)
-    offered = [candidate(0.5, 0.25, 0.041), candidate(0.75, 0.19, 0.044), candidate(1, 0.14, 0.051)]
+    offered = [candidate(0.5, 0.25, 0.041), candidate(0.75, 0.19, 0.044), candidate(1, 0.14, 0.061)]
     assert choose(offered, before).share == 0.75
 
 
