@@ -115,7 +115,9 @@ def test_a_service_that_dies_is_named_with_the_end_of_its_log(own: Stack) -> Non
     (own.home / "mlflow.db").write_text("no database " * 1000)
     with pytest.raises(ServiceUnavailable) as caught:
         own.up("tracking")
-    assert str(caught.value).startswith("tracking (MLflow, runs and models) died while it started; ")
+    assert str(caught.value).startswith(
+        "tracking (MLflow, runs and models) died while it started; "
+    )
     assert "file is not a database" in str(caught.value)
     assert processes_of(own) == []
     assert not (own.home / "stack.env").exists()
