@@ -177,7 +177,9 @@ def summary(records: RunRecords, recipe_name: str) -> dict[str, Any]:
 
 
 def _seconds_of_process() -> float:
-    return round(time.time() - psutil.Process().create_time(), 3)
+    # psutil adds the whole second in which the machine started; that would be off by up to one.
+    began = psutil.Process().create_time() - psutil.boot_time()
+    return round(time.clock_gettime(time.CLOCK_BOOTTIME) - began, 3)
 
 
 def _tell(name: str, state: str, said: str = "") -> None:

@@ -125,17 +125,22 @@ def assemble(
 def collate(
     features: Sequence[Matrix], ids: Sequence[Sequence[int]], architecture: Architecture
 ) -> Batch:
-    """Pad features with digital silence, as the recogniser does."""
+    """Pad features with digital silence, as the recogniser does.
+
+    A worker that is left without an utterance gets a row of silence of which no output counts:
+    its gradient is 0, and the others need not wait for it in vain.
+    """
     padded = [architecture.padded_frames(len(matrix)) for matrix in features]
     spans = [architecture.outputs(len(matrix)) for matrix in features]
-    x = np.full((len(features), max(padded, default=0), MEL_BINS), FLOOR, np.float32)
+    rows, frames = max(1, len(features)), max(padded, default=architecture.padded_frames(0))
+    x = np.full((rows, frames, MEL_BINS), FLOOR, np.float32)
     for row, matrix in enumerate(features):
         x[row, : len(matrix)] = matrix
     return Batch(
         x=torch.from_numpy(x),
-        outputs=torch.tensor([span.stop - span.start for span in spans]),
+        outputs=torch.tensor([span.stop - span.start for span in spans] or [0]),
         targets=torch.tensor([index for text in ids for index in text], dtype=torch.long),
-        target_lengths=torch.tensor([len(text) for text in ids]),
+        target_lengths=torch.tensor([len(text) for text in ids] or [0]),
     )
 
 
