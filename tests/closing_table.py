@@ -1,9 +1,10 @@
 """A pytest plugin that ends a run with a table of what was checked and one closing line.
 
-Load it with `python -m pytest -p tests.closing_table …` from the root. Each line of the table is a test function with all its
-parameters; reasons of skips and first lines of failures stand below. The closing line is the last
-line of the output: `N passed, N failed, N skipped`. A test counts once, by the worst of its
-phases; an error in set-up, tear-down or collection counts as failed.
+Load it with `python -m pytest -p tests.closing_table …` from the root of the repository. Each line
+of the table is a test function with all its parameters; reasons of skips and first lines of
+failures stand below. The closing line is the last line of the output: `N passed, N failed,
+N skipped`. A test counts once, by the worst of its phases; an error in set-up, tear-down or
+collection counts as failed.
 """
 
 from collections.abc import Iterator
