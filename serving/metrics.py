@@ -2,14 +2,28 @@
 
 from collections.abc import Iterable, Iterator
 
-from prometheus_client import REGISTRY, Counter, Histogram
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from serving.request_log import RequestLog
 from serving.versions import Versions
 
-__all__ = ["LATENCY", "REQUESTS", "expose"]
+__all__ = [
+    "EMPTY_RESULTS",
+    "FINAL_LATENCY",
+    "LATENCY",
+    "LIVE_STREAMS",
+    "OUR_FAULT",
+    "PARTIAL_LATENCY",
+    "QUEUE_LENGTH",
+    "REAL_TIME_FACTOR",
+    "REFUSALS",
+    "REFUSAL_REASONS",
+    "REQUESTS",
+    "TIME_TO_FIRST_WORD",
+    "expose",
+]
 
 REQUESTS = Counter(
     "hearloop_requests",
@@ -23,6 +37,43 @@ LATENCY = Histogram(
     ["version"],
     buckets=(0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8),
 )
+
+LIVE_STREAMS = Gauge(
+    "hearloop_live_streams", "Streams that are open at this moment: what replicas are scaled by"
+)
+TIME_TO_FIRST_WORD = Histogram(
+    "hearloop_time_to_first_word_seconds",
+    "From the arrival of the first speech of a stream to its first partial result with a word",
+    buckets=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0),
+)
+PARTIAL_LATENCY = Histogram(
+    "hearloop_partial_latency_seconds",
+    "From the arrival of the last sample of a chunk to the partial result that covers it",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 2.0, 5.0),
+)
+FINAL_LATENCY = Histogram(
+    "hearloop_final_latency_seconds",
+    "From the end of an utterance, found or told by the caller, to its final result",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 2.0, 5.0),
+)
+REAL_TIME_FACTOR = Histogram(
+    "hearloop_real_time_factor",
+    "Seconds of recognition, waiting not included, per second of audio",
+    buckets=(0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.5, 0.75, 1.0, 1.5, 3.0),
+)
+QUEUE_LENGTH = Gauge("hearloop_queue_length", "Utterances and chunks that wait for the recogniser")
+EMPTY_RESULTS = Counter("hearloop_empty_results", "Utterances in which no word was heard")
+
+OUR_FAULT = ("overload", "no_model")
+"""Refusals that count against our availability: too much is waiting, or no model is in service."""
+
+REFUSAL_REASONS = (*OUR_FAULT, "rate_limit", "token", "too_large", "media_type", "audio", "request")
+"""The others are the caller's: too fast, not allowed, too large, a content type or sound that is
+not read, a request that is wrong otherwise."""
+
+REFUSALS = Counter("hearloop_refusals", "Requests and streams refused, by reason", ["reason"])
+for _reason in REFUSAL_REASONS:
+    REFUSALS.labels(_reason)  # a rate needs the zero before the first one
 
 
 def expose(versions: Versions, request_log: RequestLog) -> None:
