@@ -1,10 +1,13 @@
 """Prometheus metrics of the monitor, read off its status at each scrape."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from datetime import datetime
+from typing import Any, get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from hearloop.drift.policy import Reason
 
 __all__ = ["WatchCollector"]
 
@@ -25,7 +28,9 @@ class WatchCollector(Collector):
         yield from _events(status)
         yield from _shift(status)
         if status["evidence"] is not None:
-            yield from _harm(status["evidence"])
+            yield from _harm(status["evidence"], status["harm_margin"])
+        yield from _champion(status)
+        yield from _decisions(status)
         yield from _runs(status["runs"])
         yield CounterMetricFamily(
             "hearloop_monitor_errors",
@@ -76,16 +81,18 @@ def _shift(status: Mapping[str, Any]) -> Iterator[Metric]:
     )
 
 
-def _harm(evidence: Mapping[str, Any]) -> Iterator[Metric]:
+def _harm(evidence: Mapping[str, Any], margin: float) -> Iterator[Metric]:
     wer = GaugeMetricFamily(
         "hearloop_monitor_wer_ratio",
-        "Bounds on the champion's word error rate on corrected calls, and its reference",
+        "Bounds on the champion's word error rate on corrected calls, its reference, and the "
+        "limit above which the lower bound is harm",
         labels=["figure"],
     )
     wer.add_metric(["lower"], evidence["harm"]["lower"])
     wer.add_metric(["upper"], evidence["harm"]["upper"])
     if evidence["reference_wer"] is not None:
         wer.add_metric(["reference"], evidence["reference_wer"])
+        wer.add_metric(["limit"], evidence["reference_wer"] + margin)
     yield wer
     minutes = GaugeMetricFamily(
         "hearloop_monitor_corrected_minutes",
@@ -95,6 +102,43 @@ def _harm(evidence: Mapping[str, Any]) -> Iterator[Metric]:
     minutes.add_metric(["accepted"], evidence["corrected_minutes"])
     minutes.add_metric(["quarantined"], evidence["quarantined_minutes"])
     yield minutes
+
+
+def _champion(status: Mapping[str, Any]) -> Iterator[Metric]:
+    registered = GaugeMetricFamily(
+        "hearloop_model_registered_timestamp_seconds",
+        "When the champion was registered, in Unix time: the age of what the service knows",
+        labels=["version"],
+    )
+    if status["champion_registered_at"] is not None:
+        registered.add_metric([status["champion"]], _unix(status["champion_registered_at"]))
+    yield registered
+
+
+def _decisions(status: Mapping[str, Any]) -> Iterator[Metric]:
+    """Times are left out as long as there are none: an alert then misses the series."""
+    if status["decided_at"] is not None:
+        yield GaugeMetricFamily(
+            "hearloop_monitor_last_decision_timestamp_seconds",
+            "When the monitor last decided about a retrain, in Unix time",
+            _unix(status["decided_at"]),
+        )
+    if status["retrain_due_at"] is not None:
+        yield GaugeMetricFamily(
+            "hearloop_monitor_retrain_due_timestamp_seconds",
+            "When the schedule makes the next retrain due, in Unix time",
+            _unix(status["retrain_due_at"]),
+        )
+    reasons = GaugeMetricFamily(
+        "hearloop_monitor_decision", "1 for the reason of the last decision", labels=["reason"]
+    )
+    for reason in get_args(Reason):
+        reasons.add_metric([reason], float(reason == status["reason"]))
+    yield reasons
+
+
+def _unix(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()
 
 
 def _runs(runs: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:

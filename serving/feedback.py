@@ -19,6 +19,7 @@ from typing import Annotated, Any, Protocol
 
 import uvicorn
 from fastapi import APIRouter, BackgroundTasks, FastAPI, Query, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 
 from hearloop import composition
@@ -29,6 +30,7 @@ from hearloop.errors import HearloopError, ServiceUnavailable
 from hearloop.feedback import Feedback, Plausibilities
 from hearloop.recogniser import Recogniser
 from serving.boundary import Boundary
+from serving.metrics import ReviewCollector
 from serving.refusals import answer_errors
 
 __all__ = ["Champion", "create_app", "create_router", "desk"]
@@ -183,17 +185,24 @@ class Champion:
 
 
 def create_app(feedback: Callable[[], Feedback]) -> FastAPI:
-    """The standalone service: the feedback routes and a health check."""
+    """The standalone service: the feedback routes, a health check and metrics."""
     app = FastAPI(title="Hearloop feedback", docs_url=None, redoc_url=None)
     answer_errors(app)
     app.add_middleware(Boundary, largest=LARGEST_BODY)
     app.include_router(create_router(feedback))
+    registry = CollectorRegistry()
+    registry.register(ReviewCollector(feedback))
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
         """200 when the store of corrections answers."""
         feedback().store.list(limit=1)
         return {"status": "ok"}
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        """Prometheus: what waits for review. Fails while the store does not answer."""
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return app
 

@@ -1,11 +1,15 @@
 """Prometheus metrics of the server, beside KServe's own on `/metrics`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from typing import get_args
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from hearloop.corrections import Status
+from hearloop.feedback import Feedback
 from serving.request_log import RequestLog
 from serving.versions import Versions
 
@@ -22,6 +26,7 @@ __all__ = [
     "REFUSAL_REASONS",
     "REQUESTS",
     "TIME_TO_FIRST_WORD",
+    "ReviewCollector",
     "expose",
 ]
 
@@ -79,6 +84,39 @@ for _reason in REFUSAL_REASONS:
 def expose(versions: Versions, request_log: RequestLog) -> None:
     """Register what is read off the server itself at each scrape. Once a process."""
     REGISTRY.register(_ServerState(versions, request_log))
+
+
+class ReviewCollector(Collector):
+    """What waits for review, read off the store of corrections at each scrape."""
+
+    def __init__(
+        self,
+        feedback: Callable[[], Feedback],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._feedback = feedback
+        self._now = now
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing is known before the first scrape."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """One scrape."""
+        desk = self._feedback()
+        counts = desk.store.counts()
+        corrections = GaugeMetricFamily(
+            "hearloop_corrections", "Corrections by what became of them", labels=["status"]
+        )
+        for status in get_args(Status):
+            corrections.add_metric([status], counts.get(status, 0))
+        yield corrections
+        oldest = desk.oldest_unreviewed()
+        yield GaugeMetricFamily(
+            "hearloop_oldest_unreviewed_correction_age_seconds",
+            "Age of the oldest correction that nobody can rule on yet; 0 when none waits",
+            0.0 if oldest is None else max(0.0, (self._now() - oldest).total_seconds()),
+        )
 
 
 class _ServerState(Collector):

@@ -8,7 +8,7 @@ published, when the next one comes in.
 import json
 import logging
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -85,6 +85,12 @@ class FeedbackStore(Protocol):
     ) -> Sequence[Correction]:
         """Corrections with `after` < sequence <= `up_to`, in sequence order."""
 
+    def counts(self) -> Mapping[Status, int]:
+        """How many corrections there are, by status."""
+
+    def oldest_unreviewed(self, rivals: int) -> datetime | None:
+        """When the oldest correction came that still waits to be weighed against `rivals`."""
+
 
 class Feedback:
     """The desk where corrections are handed in; safe between threads."""
@@ -135,6 +141,10 @@ class Feedback:
         ):
             self._weigh(waiting)
         self._publish()
+
+    def oldest_unreviewed(self) -> datetime | None:
+        """When the oldest correction came that nobody can rule on yet; None when none waits."""
+        return self.store.oldest_unreviewed(self._policy.minimum_rivals)
 
     def _transcription(self, request_id: str) -> Transcription:
         try:

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,6 +185,11 @@ class Registry:
             with suppress(OSError):  # somebody else was faster; theirs is verified below
                 copy.rename(place)
         return _verified(place, digest, version)
+
+    def registered_at(self, version: str) -> datetime:
+        """When a version was registered (UTC): the age of what it knows. Raises NotFound."""
+        milliseconds: int = self._get(version).creation_timestamp
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
     def attachment(self, version: str, name: str) -> bytes:
         """A file that was attached to a version. Raises NotFound."""

@@ -1,6 +1,7 @@
 """The registry against a real MLflow server whose artifacts are in SeaweedFS."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -171,6 +172,14 @@ def test_aliases_move_and_every_move_is_kept(registry: Registry, tmp_path: Path)
         "challenger is nobody",
         "champion is version 1",
     ]
+
+
+def test_a_version_is_as_old_as_its_registration(registry: Registry, tmp_path: Path) -> None:
+    began = datetime.now(UTC) - timedelta(milliseconds=1)  # MLflow keeps whole milliseconds
+    version = register(registry, write_random_bundle(tmp_path / "one", 1))
+    assert began <= registry.registered_at(version) <= datetime.now(UTC)
+    with pytest.raises(NotFound, match="no version 77"):
+        registry.registered_at("77")
 
 
 def test_an_alias_move_that_was_cut_off_before_its_log_is_logged_by_the_next(

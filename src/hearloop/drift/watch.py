@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from hearloop import audio, quality
@@ -42,6 +42,9 @@ class Champions(Protocol):
 
     def champion(self) -> str | None:
         """Version in production, or None."""
+
+    def registered_at(self, version: str) -> datetime:
+        """When a version was registered, UTC. Raises NotFound."""
 
     def attachment(self, version: str, name: str) -> bytes:
         """A file that was attached to a version. Raises NotFound."""
@@ -88,6 +91,8 @@ class Watch:
         self._comparison: Comparison | None = None
         self._evidence: Evidence | None = None
         self._runs: list[Run] = []
+        self._registered_at: datetime | None = None
+        self._decided_at: datetime | None = None
         if self._state.champion is not None:
             self._load_reference(self._state.champion)
 
@@ -120,6 +125,7 @@ class Watch:
         self._evidence = self._retrains.consider(self._state, self._runs, wer)
         self._set_review_share(review_share(self._evidence, self._policy))
         self._states.save(self._state)
+        self._decided_at = self._outside.now()
 
     def _silence(self) -> dict[int, float]:
         now = self._outside.monotonic()
@@ -222,7 +228,7 @@ class Watch:
 
     def _change_champion(self, champion: str | None) -> None:
         self._state.reset(champion, self._outside.now().isoformat())
-        self._reference = self._comparison = None
+        self._reference = self._comparison = self._registered_at = None
         if champion is None:
             return
         self._load_reference(champion)
@@ -238,6 +244,7 @@ class Watch:
         )
 
     def _load_reference(self, champion: str) -> None:
+        self._registered_at = self._outside.champions.registered_at(champion)
         try:
             body = self._outside.champions.attachment(champion, ARTIFACT)
         except NotFound as error:
@@ -270,6 +277,9 @@ class Watch:
         parts = detectors.by_signal(state.detector).tolist() if state.statistic else []
         return {
             "champion": state.champion,
+            "champion_registered_at": _iso(self._registered_at),
+            "decided_at": _iso(self._decided_at),
+            "retrain_due_at": _iso(self._retrain_due_at()),
             "reference": None
             if self._reference is None
             else {
@@ -290,7 +300,19 @@ class Watch:
             "alarms": [asdict(alarm) for alarm in state.alarms],
             "review": {"share": state.share, "calls": list(state.review)},
             "evidence": None if evidence is None else asdict(evidence),
+            "harm_margin": self._policy.harm_margin,
             "reason": state.reason,
             "run_in_flight": None if evidence is None else evidence.in_flight,
             "runs": [asdict(run) for run in self._runs],
         }
+
+    def _retrain_due_at(self) -> datetime | None:
+        """When the schedule makes a retrain due; None before the first champion or decision."""
+        if self._evidence is None or self._decided_at is None or self._evidence.champion is None:
+            return None
+        hours = self._policy.every_hours - self._evidence.hours_since_learning
+        return self._decided_at + timedelta(hours=hours)
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()

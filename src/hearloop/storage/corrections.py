@@ -5,7 +5,8 @@ stays; only the evidence, the ruling and its reason change.
 """
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -118,6 +119,23 @@ class SqlCorrectionStore:
         if statuses is not None:
             query = query.where(CORRECTIONS.c.status.in_(statuses))
         return self._read(query.limit(limit))
+
+    def counts(self) -> Mapping[Status, int]:
+        """How many corrections there are, by status; a status that none has is left out."""
+        query = select(CORRECTIONS.c.status, func.count()).group_by(CORRECTIONS.c.status)
+        with self._engine.connect() as connection:
+            return dict(connection.execute(query).tuples())
+
+    def oldest_unreviewed(self, rivals: int) -> datetime | None:
+        """When the oldest correction came that still waits to be weighed against `rivals`."""
+        query = (
+            select(func.min(CORRECTIONS.c.received_at))
+            .where(CORRECTIONS.c.status == "waiting")
+            .where(CORRECTIONS.c.rivals < rivals)
+        )
+        with self._engine.connect() as connection:
+            received_at = connection.scalar(query)
+        return None if received_at is None else datetime.fromisoformat(received_at)
 
     def last(self) -> int:
         """The highest sequence number given out; 0 in an empty store."""

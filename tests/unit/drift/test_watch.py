@@ -1,4 +1,6 @@
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from hearloop.drift.reference import Reference
 from hearloop.drift.watch import Watch
 from hearloop.errors import ServiceUnavailable
 from hearloop.recipe import CorrectionsCorpus, Recipe
-from tests.unit.drift.traffic import TOPIC, Callers, Deployment, reference
+from tests.unit.drift.traffic import START, TOPIC, Callers, Deployment, reference
 
 POLICY = MonitorPolicy(close_after_calls=3, enough_minutes=10.0, budget_runs=2)
 
@@ -72,6 +74,28 @@ def test_harm_on_corrected_calls_starts_one_run_with_their_range(deployment: Dep
     assert starts[0].evidence["harm"]["lower"] > 0.2
     assert starts[0].evidence["corrected_minutes"] == pytest.approx(25.0)
     assert watch.status()["run_in_flight"] == run_id
+
+
+def test_the_schedule_starts_a_run_without_harm_and_not_before_it_is_due(
+    deployment: Deployment,
+) -> None:
+    policy = replace(POLICY, harm_margin=0.9, every_hours=48.0)
+    watch = deployment.watch(policy)
+    deployment.correct(deployment.answer(Callers(2), 30, changed=True))
+    listen(watch)
+    due = datetime.fromisoformat(watch.status()["retrain_due_at"])
+    assert due == START + timedelta(hours=48)
+    deployment.passed = timedelta(hours=48) - timedelta(minutes=1)
+    restarted = deployment.watch(policy, group="restarted")
+    restarted.decide()
+    assert restarted.status()["reason"] == "neither due nor harm"
+    assert deployment.launcher.states == {}
+    deployment.passed = timedelta(hours=48)
+    restarted.decide()
+    assert restarted.status()["reason"] == "due"
+    assert list(deployment.launcher.states.values()) == ["running"]
+    restarted.decide()
+    assert datetime.fromisoformat(restarted.status()["retrain_due_at"]) == due + timedelta(hours=48)
 
 
 def test_corrections_that_are_not_believed_start_nothing(deployment: Deployment) -> None:

@@ -85,6 +85,9 @@ class Registry:
     def champion(self) -> str | None:
         return self.current
 
+    def registered_at(self, version: str) -> datetime:
+        return START - timedelta(days=int(version))
+
     def attachment(self, version: str, name: str) -> bytes:
         if name != ARTIFACT or version not in self.references:
             raise NotFound(f"Version {version} has no {name}.")

@@ -3,6 +3,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -15,7 +16,7 @@ from hearloop.drift.watch import Watch
 from hearloop.errors import IntegrityError, ServiceUnavailable
 from monitoring import service
 from monitoring.service import Loop, create_app
-from tests.unit.drift.traffic import Callers, Deployment, reference
+from tests.unit.drift.traffic import START, Callers, Deployment, reference
 
 PATIENCE_SECONDS = 30.0
 POLICY = MonitorPolicy(close_after_calls=3, enough_minutes=10.0)
@@ -110,6 +111,39 @@ def test_metrics_say_the_same_as_the_status(deployment: Deployment, loop: Loop) 
         assert metrics["hearloop_monitor_statistic_ratio"] >= 1.0
         assert metrics["hearloop_monitor_signal_ratio bandwidth_hz"] > 0.01
         assert metrics["hearloop_monitor_runs in_flight"] == 0.0
+
+
+def test_metrics_tell_of_decisions_and_of_the_schedule(deployment: Deployment, loop: Loop) -> None:
+    with served(loop, deployment) as client:
+        wait_until(lambda: "hearloop_monitor_retrain_due_timestamp_seconds" in samples(client))
+        metrics = samples(client)
+        now = START.timestamp()
+        assert metrics["hearloop_monitor_last_decision_timestamp_seconds"] == now
+        due = metrics["hearloop_monitor_retrain_due_timestamp_seconds"]
+        assert due == now + POLICY.every_hours * 3600
+        assert metrics["hearloop_model_registered_timestamp_seconds 1"] == now - 24 * 3600
+        assert metrics["hearloop_monitor_decision neither due nor harm"] == 1.0
+        assert metrics["hearloop_monitor_decision budget spent"] == 0.0
+        limit = metrics["hearloop_monitor_wer_ratio limit"]
+        assert limit == pytest.approx(1 / 16 + POLICY.harm_margin)
+
+
+def test_the_last_decision_grows_old_while_the_monitor_cannot_decide(
+    deployment: Deployment, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = "hearloop_monitor_last_decision_timestamp_seconds"
+
+    def away() -> str:
+        raise ServiceUnavailable("The registry did not answer.")
+
+    with served(loop, deployment) as client:
+        wait_until(lambda: last in samples(client))
+        monkeypatch.setattr(deployment.registry, "champion", away)
+        wait_until(lambda: client.get("/healthz").status_code == 503)
+        deployment.passed = timedelta(hours=1)
+        assert samples(client)[last] == START.timestamp()
+        monkeypatch.undo()
+        wait_until(lambda: samples(client)[last] == START.timestamp() + 3600)
 
 
 def test_a_service_that_is_away_is_waited_for_and_told(

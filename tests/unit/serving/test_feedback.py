@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from hearloop.audio import Samples
 from hearloop.config import Settings
@@ -183,3 +184,25 @@ def test_champion_follows_the_registry(monkeypatch: pytest.MonkeyPatch, tmp_path
     registry.away, now[0] = False, 93.0
     assert weigh() == -2.0
     assert registry.fetched == ["1", "2"]
+
+
+def metrics(client: httpx.Client) -> dict[str, float]:
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    return {
+        " ".join([sample.name, *sample.labels.values()]): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_metrics_tell_how_long_a_correction_has_waited(client: httpx.Client) -> None:
+    age = "hearloop_oldest_unreviewed_correction_age_seconds"
+    empty = metrics(client)
+    assert (empty[age], empty["hearloop_corrections waiting"]) == (0.0, 0.0)
+    client.post(CORRECTIONS, json=body(text="Pay the bill!"))
+    confirmed = metrics(client)
+    assert (confirmed[age], confirmed["hearloop_corrections confirmed"]) == (0.0, 1.0)
+    client.post(CORRECTIONS, json=body())
+    waiting = metrics(client)
+    assert waiting["hearloop_corrections waiting"] == 1.0
+    assert 0.0 < waiting[age] < metrics(client)[age]

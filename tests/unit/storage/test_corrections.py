@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,29 @@ def test_given_back_as_it_was_stored(database: Engine) -> None:
         assert new
         assert stored == store.get(given_in.id) == replace(given_in, sequence=place)
     assert store.last() == 2
+
+
+def test_what_waits_for_review_is_counted_and_aged(database: Engine) -> None:
+    store = SqlCorrectionStore(database)
+    assert (store.counts(), store.oldest_unreviewed(10)) == ({}, None)
+    for day, (evidence, status) in enumerate(
+        [
+            (None, "confirmed"),
+            (Evidence(plausibility=-1, rival_plausibility=-3, support=1, rivals=10), "waiting"),
+            (Evidence(plausibility=-1, rival_plausibility=-3, support=1, rivals=9), "waiting"),
+            (None, "waiting"),
+        ],
+        start=1,
+    ):
+        received_at = f"2025-01-0{day}T00:00:00.000000+00:00"
+        store.add(
+            replace(
+                correction(f"r{day}"), evidence=evidence, status=status, received_at=received_at
+            )
+        )
+    assert store.counts() == {"confirmed": 1, "waiting": 3}
+    assert store.oldest_unreviewed(10) == datetime(2025, 1, 3, tzinfo=UTC)
+    assert store.oldest_unreviewed(11) == datetime(2025, 1, 2, tzinfo=UTC)
 
 
 def test_what_is_not_there(database: Engine) -> None:
