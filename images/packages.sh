@@ -1,0 +1,29 @@
+#!/bin/sh
+# packages.sh LOCK…: install lock files into /opt/hearloop, with the same bytes on each build.
+# Called by the Dockerfiles' first stages only. A certificate bundle may come as the secret `ca`,
+# pip's configuration as the secret `pip.conf`.
+set -eu
+
+python3 -c 'import sys
+if sys.version_info[:2] != (3, 11):
+    sys.exit(f"BASE_IMAGE has Python {sys.version.split()[0]}; the lock files are for Python 3.11.")'
+
+if [ -f /run/secrets/ca ]; then
+    export PIP_CERT=/run/secrets/ca
+fi
+[ -x /opt/hearloop/bin/python ] || python3 -m venv --without-pip /opt/hearloop
+for lock in "$@"; do
+    python3 -m pip --disable-pip-version-check --python /opt/hearloop/bin/python install \
+        --root-user-action=ignore --no-deps --only-binary=:all: --no-compile -r "$lock"
+done
+
+# What no request ever reads: tests, headers and stubs, clients of every AWS service but the two
+# that we call, and what onnxruntime ships for C programs and for converting models.
+cd /opt/hearloop/lib/python3.11/site-packages
+find . -type d \( -name tests -o -name test \) -not -path './torch/*' -prune -exec rm -rf {} +
+find . -type f \( -name '*.pyi' -o -name '*.pxd' \) -delete
+[ ! -d botocore/data ] ||
+    find botocore/data -mindepth 1 -maxdepth 1 -type d ! -name s3 ! -name sts -exec rm -rf {} +
+
+# pyvenv.cfg keeps its order and files their content; times are what is left that differs.
+find /opt/hearloop -exec touch -h -d "@${SOURCE_DATE_EPOCH}" {} +
