@@ -124,7 +124,7 @@ class SqlCorrectionStore:
         """How many corrections there are, by status; a status that none has is left out."""
         query = select(CORRECTIONS.c.status, func.count()).group_by(CORRECTIONS.c.status)
         with self._engine.connect() as connection:
-            return dict(connection.execute(query).tuples())
+            return dict(connection.execute(query).all())
 
     def oldest_unreviewed(self, rivals: int) -> datetime | None:
         """When the oldest correction came that still waits to be weighed against `rivals`."""
