@@ -23,7 +23,7 @@ from hearloop.config import KafkaSettings, Settings
 from hearloop.errors import ConfigurationError, ServiceUnavailable
 from hearloop.stack.ports import HOST, Ports
 from hearloop.stack.services import Service, environment, services
-from hearloop.stack.supervision import UP, Supervisor
+from hearloop.stack.supervision import MARK, UP, Supervisor
 
 __all__ = ["DEFAULT_HOME", "Ports", "ServiceStatus", "Stack"]
 
@@ -37,6 +37,10 @@ START_SECONDS = 180.0
 
 PACKAGES = ("serving", "monitoring")
 """Services that are run from the repository's root."""
+
+ENDINGS = (signal.SIGTERM, signal.SIGHUP)
+"""Told to end, and the terminal was closed (which `nohup` has ignored, and so do we then). Ctrl-C
+is Python's own exception."""
 
 LOOK_SECONDS = 0.1
 """Between two looks at the services while they start."""
@@ -60,7 +64,7 @@ class Stack:
 
     Two stacks with different homes and ports run side by side. Without `ports` it has those that
     the home's running stack has, else the usual ones. As a context manager it goes down again on
-    any exception, on Ctrl-C and on SIGTERM.
+    any exception, on Ctrl-C, on SIGTERM and when its terminal is closed.
     """
 
     def __init__(self, home: Path = DEFAULT_HOME, *, ports: Ports | None = None) -> None:
@@ -70,7 +74,7 @@ class Stack:
         self._services = services(self.home, self.ports, self.settings)
         self._directory = Path.cwd()
         self._supervisor = Supervisor(self.home, self._directory)
-        self._handler: Any = None
+        self._handlers: dict[signal.Signals, Any] = {}
 
     @property
     def alive(self) -> bool:
@@ -79,8 +83,8 @@ class Stack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables that point another process of Hearloop at this stack."""
-        return self.settings.to_environment()
+        """Variables that point another process of Hearloop at this stack, and end it with it."""
+        return {**self.settings.to_environment(), MARK: str(self.home)}
 
     def up(self, *names: str) -> None:
         """Start the named services with those that they need; all of them without names.
@@ -117,11 +121,15 @@ class Stack:
 
     def __enter__(self) -> "Stack":
         if threading.current_thread() is threading.main_thread():
-            self._handler = signal.signal(signal.SIGTERM, _exit)
+            self._handlers = {
+                number: signal.signal(number, _exit)
+                for number in ENDINGS
+                if signal.getsignal(number) is not signal.SIG_IGN
+            }
         try:
             self.up()
         except BaseException:
-            self._restore_handler()
+            self._restore_handlers()
             raise
         return self
 
@@ -134,12 +142,12 @@ class Stack:
         try:
             self.down()
         finally:
-            self._restore_handler()
+            self._restore_handlers()
 
-    def _restore_handler(self) -> None:
-        if self._handler is not None:
-            signal.signal(signal.SIGTERM, self._handler)
-            self._handler = None
+    def _restore_handlers(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
 
     def _start_supervisor(self) -> None:
         """Clear away what an earlier process manager left, and start one with nothing to run."""
@@ -252,7 +260,7 @@ class Stack:
         return self.home / "stack.env"
 
     def _write_env(self) -> None:
-        lines = [f"{name}='{value}'\n" for name, value in self.environment.items()]
+        lines = [f"{name}='{value}'\n" for name, value in self.settings.to_environment().items()]
         descriptor = os.open(self._env_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.writelines(lines)
@@ -298,11 +306,11 @@ def _exit(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Let no second Ctrl-C or SIGTERM cut the stopping short."""
+    """Let no second Ctrl-C, SIGTERM or SIGHUP cut the stopping short."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, *ENDINGS)
     before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
     try:
         yield

@@ -146,15 +146,24 @@ class Supervisor:
         return Process(state=said["statename"], pid=said["pid"], description=said["description"])
 
     def stop(self, waves: Iterable[Iterable[str]]) -> None:
-        """End the services, one wave after the other, then supervisord and whatever is left."""
+        """End who uses the services, these wave after wave, supervisord and whatever is left."""
         with contextlib.suppress(ServiceUnavailable):
             if self.alive():
+                own = self._own()
+                _end(process for process in self.processes() if process not in own)
                 for wave in waves:
                     self._stop_services(wave)
-                left = self.processes()
                 self._call("shutdown")
-                psutil.wait_procs(left, timeout=STOP_SECONDS)
+                psutil.wait_procs(own, timeout=STOP_SECONDS)
         self.clear()
+
+    def _own(self) -> list[psutil.Process]:
+        """Supervisord and what descends from it: the others of this stack only use services."""
+        try:
+            manager = psutil.Process(self._call("getPID"))
+            return [manager, *manager.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
 
     def _stop_services(self, names: Iterable[str]) -> None:
         running = [name for name in names if self.process(name).state in UP]
@@ -164,26 +173,23 @@ class Supervisor:
 
     def clear(self) -> None:
         """End every process of this stack, whoever its parent is now, and remove its socket."""
-        left = self.processes()
-        for process in left:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.terminate()
-        _, stubborn = psutil.wait_procs(left, timeout=STOP_SECONDS)
-        for process in stubborn:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(stubborn, timeout=STOP_SECONDS)
+        _end(self.processes())
         self._socket.unlink(missing_ok=True)
         if self._socket.parent != self._home:
             with contextlib.suppress(FileNotFoundError):
                 self._socket.parent.rmdir()
 
     def processes(self) -> list[psutil.Process]:
-        """Every process of this user that was started by this stack, at any depth."""
+        """Every process of this user that was started by or for this stack, at any depth.
+
+        Not this one and those above it: a marked process may itself bring the stack down.
+        """
+        this = psutil.Process()
+        ours = {this.pid, *(parent.pid for parent in this.parents())}
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                if process.environ().get(MARK) == str(self._home):
+                if process.pid not in ours and process.environ().get(MARK) == str(self._home):
                     found.append(process)
         return found
 
@@ -235,6 +241,19 @@ class Supervisor:
             for place, service in enumerate(services)
         ]
         return head + "".join(programs)
+
+
+def _end(processes: Iterable[psutil.Process]) -> None:
+    """Tell processes to end, all at once, and kill those that do not."""
+    told = list(processes)
+    for process in told:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, stubborn = psutil.wait_procs(told, timeout=STOP_SECONDS)
+    for process in stubborn:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(stubborn, timeout=STOP_SECONDS)
 
 
 def _socket(home: Path) -> Path:

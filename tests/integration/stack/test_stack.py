@@ -153,7 +153,7 @@ with Small(Path(sys.argv[1]), ports=Ports.free()):
 """
 
 
-@pytest.mark.parametrize("end", ["SIGTERM", "SIGINT", "error"])
+@pytest.mark.parametrize("end", ["SIGTERM", "SIGHUP", "SIGINT", "error"])
 def test_it_goes_down_with_the_block_that_it_served(tmp_path: Path, end: str) -> None:
     home = tmp_path / "stack"
     command = [sys.executable, "-c", SCRIPT, str(home), end]
@@ -167,9 +167,43 @@ def test_it_goes_down_with_the_block_that_it_served(tmp_path: Path, end: str) ->
         if end != "error":
             script.send_signal(getattr(signal, end))
         script.communicate(timeout=60)
-    assert script.returncode == {"SIGTERM": 143, "SIGINT": -signal.SIGINT, "error": 1}[end]
+    status = {"SIGTERM": 143, "SIGHUP": 129, "SIGINT": -signal.SIGINT, "error": 1}
+    assert script.returncode == status[end]
     assert not any(process.is_running() for process in served)
     assert processes_of(Stack(home)) == []
+
+
+def test_whoever_was_given_its_environment_ends_with_it(own: Stack) -> None:
+    own.up("objects")
+    user = subprocess.Popen(
+        [sys.executable, "-c", "import signal; signal.pause()"],
+        env={**os.environ, **own.environment},
+    )
+    process = psutil.Process(user.pid)
+    try:
+        own.down()
+        assert not process.is_running()
+    finally:
+        user.kill()
+        user.wait()
+
+
+STOP = """
+import sys
+from pathlib import Path
+from hearloop.stack import Stack
+
+Stack(Path(sys.argv[1])).down()
+"""
+
+
+def test_who_was_given_its_environment_can_stop_it(own: Stack) -> None:
+    own.up("objects")
+    ended = subprocess.run(
+        [sys.executable, "-c", STOP, str(own.home)], env={**os.environ, **own.environment}
+    )
+    assert ended.returncode == 0
+    assert processes_of(own) == []
 
 
 def test_stopping_what_does_not_run_is_no_error(own: Stack) -> None:
