@@ -27,6 +27,7 @@ __all__ = [
     "launcher",
     "objects",
     "registry",
+    "rollout_outcome",
     "rollout_store",
     "router",
     "run_records",
@@ -44,6 +45,12 @@ def objects(settings: Settings) -> ObjectStore:
 def run_records(settings: Settings, run_id: str) -> RunRecords:
     """What the steps of one pipeline run have done."""
     return RunRecords(objects(settings), settings.buckets.artifacts, run_id)
+
+
+def rollout_outcome(settings: Settings, run_id: str) -> str | None:
+    """How the rollout of a pipeline run ended or paused; None when it rolled nothing out."""
+    record = run_records(settings, run_id).read("roll_out")
+    return record.output if record else None
 
 
 def feature_store(settings: Settings) -> "FeatureStore":

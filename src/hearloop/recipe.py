@@ -157,7 +157,7 @@ class RolloutPolicy:
     rollback_alpha: float = 0.01
     """Chance of rolling back a canary that fails no more often than the stable version."""
     patience_seconds: float = 300.0
-    """How long to wait for traffic before the rollout is left paused."""
+    """How long to wait for traffic before the rollout pauses and its canary gets no calls."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hearloop import composition, run_records
-from hearloop.errors import IntegrityError
+from hearloop.errors import IntegrityError, ServiceUnavailable
 from hearloop.recipe import Corpus, CorrectionsCorpus, SyntheticCorpus
 from hearloop.run_material import Run
 from hearloop.run_records import Work
@@ -216,7 +216,11 @@ def register(
 
 
 def roll_out(*, recipe: str, run_id: str, version: str) -> str:
-    """Let the version take the traffic; returns how that ended: promoted, rolled_back, paused."""
+    """Let the version take the traffic; returns how that ended: promoted, rolled_back, superseded.
+
+    Raises ServiceUnavailable when it had to pause: the run has not ended then, and the same run
+    again goes on with the rollout.
+    """
     with _step("roll_out", recipe, run_id, version=version) as (run, work):
         from hearloop.rollout import roll_out as shift_traffic
 
@@ -234,6 +238,11 @@ def roll_out(*, recipe: str, run_id: str, version: str) -> str:
                 progress=bar,
             )
         work.done(state.status, outcome=state.status, why=state.reason)
+        if state.status == "paused":
+            raise ServiceUnavailable(
+                f"The rollout of version {version} is paused ({state.reason}) and version "
+                f"{state.stable} takes all calls; start run {run_id} again when calls come in."
+            )
     return work.output
 
 

@@ -17,13 +17,21 @@ import numpy as np
 import psutil
 import pytest
 
-from hearloop import composition
+from hearloop import composition, steps
 from hearloop.audio import encode_flac
 from hearloop.config import Settings
 from hearloop.drift.reference import Reference
-from hearloop.errors import NotFound
-from hearloop.recipe import FolderCorpus, PerSplit, Recipe, SyntheticCorpus, TrainingConfig
+from hearloop.errors import NotFound, ServiceUnavailable
+from hearloop.recipe import (
+    FolderCorpus,
+    PerSplit,
+    Recipe,
+    RolloutPolicy,
+    SyntheticCorpus,
+    TrainingConfig,
+)
 from hearloop.stack import Ports, Stack
+from tests.bundles import write_random_bundle
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
@@ -154,9 +162,9 @@ def test_the_summary_tells_what_the_run_was(
 ) -> None:
     summary = workshop.summary("first")
 
-    steps = ["ingest", "validate", "extract", "train", "evaluate", "judge", "register", "roll_out"]
-    assert set(summary["seconds"]) == {*steps, "total"}
-    assert sum(summary["seconds"][step] for step in steps) <= summary["seconds"]["total"]
+    ran = ["ingest", "validate", "extract", "train", "evaluate", "judge", "register", "roll_out"]
+    assert set(summary["seconds"]) == {*ran, "total"}
+    assert sum(summary["seconds"][step] for step in ran) <= summary["seconds"]["total"]
     assert 0 <= summary["wer"]["new"]["challenger"] <= 2
     assert summary["train"]["steps"] == TINY.training.steps
     assert summary["ingest"]["splits"]["test"]["speakers"] == 20
@@ -255,6 +263,31 @@ def test_a_challenger_that_learnt_nothing_is_held_and_the_champion_stays(
     assert replayed == [workshop.summary("first")["snapshot"]]
     held = composition.decisions(workshop.settings).list(subject=summary["version"])
     assert [one.decision for one in held] == ["held"]
+
+
+def test_a_rollout_without_callers_fails_its_run_and_leaves_the_champion_all_calls(
+    workshop: Workshop,
+    first: subprocess.CompletedProcess[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    champion = workshop.summary("first")["version"]
+    registry = composition.registry(workshop.settings)
+    bundle = write_random_bundle(tmp_path / "bundle", 1)
+    version = registry.register(bundle, run_id=registry.run("quiet"), datasets=[])
+    for name, value in workshop.settings.to_environment().items():
+        monkeypatch.setenv(name, value)
+    impatient = replace(TINY, rollout=RolloutPolicy(patience_seconds=1.0))
+
+    with pytest.raises(ServiceUnavailable, match=f"version {version} is paused .* run quiet again"):
+        steps.roll_out(recipe=impatient.to_json(), run_id="quiet", version=version)
+
+    traffic = composition.router(workshop.settings).read().traffic
+    assert traffic is not None
+    assert traffic.weights == {champion: 100}
+    assert composition.rollout_outcome(workshop.settings, "quiet") == "paused"
+    decided = composition.decisions(workshop.settings).list(subject=version)
+    assert [one.decision for one in decided] == ["shift to 10 %", "paused"]
 
 
 def test_a_broken_snapshot_stops_the_run_with_its_rows_on_the_last_line(

@@ -129,8 +129,9 @@ def roll_out(
 ) -> RolloutState:
     """Roll `version` out until it is promoted, rolled back or paused; returns the last state.
 
-    A first model goes straight to 100 %. Called again for a rollout that was killed or paused,
-    it resumes; for one that has ended, it returns how, unless the version was promoted and has
+    A first model goes straight to 100 %. Where no answers come it pauses: as nobody watches the
+    canary then, it gets no calls. Called again for a rollout that was killed or paused, it
+    resumes; for one that has ended, it returns how, unless the version was promoted and has
     been replaced since: then it is rolled out anew. `progress` advances by canary
     answers. Raises ServiceUnavailable when the router or the registry stays away longer than the
     policy's patience, Conflict when another loop drives the same rollout or a newer version
@@ -265,8 +266,7 @@ class _Loop:
     def _finish(self, state: RolloutState) -> RolloutState:
         """Carry the last decision out to its end; every part of it may be repeated."""
         if state.status == "paused":
-            self._record(state, state.status)
-            return state
+            return self._withdraw(state)
         traffic = state.traffic
         if traffic is not None:
             try:
@@ -281,6 +281,16 @@ class _Loop:
             self._patiently(lambda: self.registry.promote(state.version))
         self._record(state, state.status)
         return self.store.save(replace(state, finished=True))
+
+    def _withdraw(self, state: RolloutState) -> RolloutState:
+        """Send no calls to a canary that nobody watches, if the router takes that."""
+        try:
+            if state.traffic is not None:
+                self.router.write(state.traffic)
+        except ServiceUnavailable as error:
+            log.warning("The paused version %s keeps its share of calls: %s", state.version, error)
+        self._record(state, state.status)
+        return state
 
     def _record(self, state: RolloutState, decision: str) -> None:
         identity = f"rollout|{state.version}|{state.revision}|{decision}"

@@ -137,7 +137,8 @@ class RolloutState:
     """The version that serves when the rollout begins; None for a first model."""
     status: Status = "running"
     percent: int = 0
-    """Percentage of new calls that goes to the canary while the rollout is running or paused."""
+    """Percentage of new calls that goes to the canary while the rollout is running; kept while it
+    is paused, for when it goes on."""
     reason: str = ""
     steps: tuple[Step, ...] = ()
     finished: bool = False
@@ -152,7 +153,7 @@ class RolloutState:
             return Traffic(stable=self.version)
         if self.stable is None or self.status == "superseded":
             return None
-        if self.status == "rolled_back" or self.percent == 0:
+        if self.status in ("rolled_back", "paused") or self.percent == 0:
             return Traffic(stable=self.stable)
         return Traffic(stable=self.stable, canary=self.version, canary_percent=self.percent)
 

@@ -153,9 +153,10 @@ def test_no_callers_pause_it_and_the_next_run_goes_on(database: Engine) -> None:
     world.callers = False
     assert run(world, database).status == "paused"
     assert world.now >= POLICY.patience_seconds
-    assert world.traffic == Traffic(stable="1", canary="2", canary_percent=10)
+    assert [traffic.weights.get("2", 0) for traffic in world.written] == [10, 0]
     world.callers = True
     assert run(world, database).status == "promoted"
+    assert [traffic.weights.get("2", 0) for traffic in world.written] == [10, 0, 10, 50, 100]
 
 
 def test_what_has_ended_is_not_done_again(database: Engine) -> None:
@@ -216,7 +217,7 @@ def test_a_newer_version_takes_the_place_of_a_rollout_that_was_left(database: En
     world.callers = False
     run(world, database)
     assert run(world, database, "3").status == "paused"
-    assert world.traffic == Traffic(stable="1", canary="3", canary_percent=10)
+    assert [traffic.weights.get("3", 0) for traffic in world.written] == [0, 0, 10, 0]
     assert run(world, database, "2").status == "superseded"
 
 
