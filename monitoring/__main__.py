@@ -8,6 +8,7 @@ import argparse
 import logging
 import signal
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -69,6 +70,7 @@ def _outside(settings: Settings) -> tuple[Outside, DecisionReader]:
         corrections=composition.correction_store(settings),
         decisions=decisions,
         launcher=composition.launcher(settings),
+        rollout_outcome=partial(composition.rollout_outcome, settings),
         bucket=settings.buckets.artifacts,
     )
     return outside, decisions

@@ -78,6 +78,7 @@ class Retrains:
         corrections: Corrections,
         decisions: DecisionLog,
         launcher: PipelineLauncher,
+        rollout_outcome: Callable[[str], str | None],
         runs: Runs,
         recipe: Recipe,
         policy: MonitorPolicy,
@@ -91,6 +92,7 @@ class Retrains:
         self._corrections = corrections
         self._decisions = decisions
         self._launcher = launcher
+        self._rollout_outcome = rollout_outcome
         self._runs = runs
         self._recipe = recipe
         self._policy = policy
@@ -201,14 +203,14 @@ class Retrains:
             self._launch(run, f"{run.reason}: claimed at {run.claimed_at}, never launched", {})
         if status not in ("succeeded", "failed"):
             return
-        promoted = status == "succeeded" and champion != run.base
-        outcome = "promoted" if promoted else status
+        rollout = self._rollout_outcome(run.run_id)
+        outcome = "promoted" if rollout == "promoted" else status
         self._decisions.append(
             kind="retrain",
             subject=run.run_id,
             decision="ended",
             reason=outcome,
-            evidence={"run": _without_recipe(run), "champion": champion},
+            evidence={"run": _without_recipe(run), "champion": champion, "rollout": rollout},
             identity=f"ended-{run.run_id}",
         )
         self._runs.end(run, outcome)

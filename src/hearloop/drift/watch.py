@@ -9,24 +9,24 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from datetime import UTC, datetime
+from typing import Any
 
 from hearloop import audio, quality
 from hearloop.drift import detectors, signals
-from hearloop.drift.detectors import Comparison
+from hearloop.drift.champion import Champion, Champions, load
 from hearloop.drift.policy import Evidence, MonitorPolicy, ask_for_review, review_share
-from hearloop.drift.reference import ARTIFACT, Reference
 from hearloop.drift.retrain import Corrections, DecisionLog, Retrains
 from hearloop.drift.runs import Run, Runs
 from hearloop.drift.signals import SIGNALS, ClosedCall
 from hearloop.drift.state import Alarm, StateStore
+from hearloop.drift.status import describe
 from hearloop.errors import IntegrityError, InvalidInput, NotFound
 from hearloop.events import Transcription
 from hearloop.ports import Event, EventReader, ObjectStore, PipelineLauncher
 from hearloop.recipe import Recipe
 
-__all__ = ["Champions", "Outside", "Watch"]
+__all__ = ["Outside", "Watch"]
 
 log = logging.getLogger(__name__)
 
@@ -35,19 +35,6 @@ CHAMPION_SECONDS = 1.0
 
 REVIEW_CALLS = 200
 """Calls put up for review that the status lists."""
-
-
-class Champions(Protocol):
-    """The part of the model registry that the monitor reads."""
-
-    def champion(self) -> str | None:
-        """Version in production, or None."""
-
-    def registered_at(self, version: str) -> datetime:
-        """When a version was registered, UTC. Raises NotFound."""
-
-    def attachment(self, version: str, name: str) -> bytes:
-        """A file that was attached to a version. Raises NotFound."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +47,8 @@ class Outside:
     corrections: Corrections
     decisions: DecisionLog
     launcher: PipelineLauncher
+    rollout_outcome: Callable[[str], str | None]
+    """How the rollout of a pipeline run ended; None when it rolled nothing out."""
     bucket: str
     """Where the monitor keeps its state and its claims."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -79,6 +68,7 @@ class Watch:
             corrections=outside.corrections,
             decisions=outside.decisions,
             launcher=outside.launcher,
+            rollout_outcome=outside.rollout_outcome,
             runs=Runs(outside.objects, outside.bucket),
             recipe=recipe,
             policy=policy,
@@ -87,14 +77,20 @@ class Watch:
         self._pending: list[Event] = []
         self._heard_at = dict.fromkeys(self._state.book.latest, outside.monotonic())
         self._looked_at = -math.inf
-        self._reference: Reference | None = None
-        self._comparison: Comparison | None = None
+        self._champion: Champion | None = None
         self._evidence: Evidence | None = None
         self._runs: list[Run] = []
-        self._registered_at: datetime | None = None
         self._decided_at: datetime | None = None
         if self._state.champion is not None:
-            self._load_reference(self._state.champion)
+            self._champion = load(self._state.champion, outside.champions, policy)
+        self._status = self._describe()
+
+    def status(self) -> dict[str, Any]:
+        """What the monitor knew at the end of its last look, as JSON values.
+
+        May be called from any thread.
+        """
+        return self._status
 
     def listen(self, seconds: float) -> int:
         """Deal with what arrives within `seconds`; returns the number of events.
@@ -113,6 +109,7 @@ class Watch:
         if dealt_with or closed:
             self._states.save(self._state)
             self._outside.reader.commit()
+        self._status = self._describe()
         return dealt_with
 
     def decide(self) -> None:
@@ -121,11 +118,22 @@ class Watch:
         if self._state.alarm is not None and not self._state.announced:
             self._announce(self._state.alarm)
         self._runs = self._retrains.follow(self._state.champion)
-        wer = self._reference.wer if self._reference else None
+        wer = self._champion.wer if self._champion else None
         self._evidence = self._retrains.consider(self._state, self._runs, wer)
         self._set_review_share(review_share(self._evidence, self._policy))
         self._states.save(self._state)
         self._decided_at = self._outside.now()
+        self._status = self._describe()
+
+    def _describe(self) -> dict[str, Any]:
+        return describe(
+            self._state,
+            self._champion,
+            self._policy,
+            evidence=self._evidence,
+            decided_at=self._decided_at,
+            runs=self._runs,
+        )
 
     def _silence(self) -> dict[int, float]:
         now = self._outside.monotonic()
@@ -175,9 +183,10 @@ class Watch:
         state.calls_since_reference += 1
         if ask_for_review(call.call, state.share):
             state.review = [*state.review, call.call][-REVIEW_CALLS:]
-        if self._comparison is None:
+        comparison = self._champion.comparison if self._champion else None
+        if comparison is None:
             return
-        statistic = detectors.step(state.detector, self._comparison.bets(call.means, call.size))
+        statistic = detectors.step(state.detector, comparison.bets(call.means, call.size))
         state.statistic = statistic.tolist()
         if state.alarm is None and detectors.combined(statistic) >= self._policy.arl_calls:
             self._raise_alarm()
@@ -226,35 +235,14 @@ class Watch:
         if champion != self._state.champion:
             self._change_champion(champion)
 
-    def _change_champion(self, champion: str | None) -> None:
-        self._state.reset(champion, self._outside.now().isoformat())
-        self._reference = self._comparison = self._registered_at = None
-        if champion is None:
-            return
-        self._load_reference(champion)
-        known = self._reference.speakers if self._reference else 0
-        self._outside.decisions.append(
-            kind="reference",
-            subject=champion,
-            decision="reset" if self._reference else "cannot compare",
-            reason=f"Version {champion} is champion; its reference has {known} speakers."
-            if self._reference
-            else f"Version {champion} is champion and has no {ARTIFACT}; no shift can be seen.",
-            evidence={"speakers": known, "wer": self._reference.wer if self._reference else None},
-        )
-
-    def _load_reference(self, champion: str) -> None:
-        self._registered_at = self._outside.champions.registered_at(champion)
-        try:
-            body = self._outside.champions.attachment(champion, ARTIFACT)
-        except NotFound as error:
-            log.warning("%s", error)
-            return
-        reference = Reference.from_json(body)
-        self._reference = reference
-        self._comparison = Comparison(
-            reference, signals=SIGNALS, error=self._policy.reference_error
-        )
+    def _change_champion(self, version: str | None) -> None:
+        """Compare with another champion from now on; nothing has changed where this raises."""
+        champion = None
+        if version is not None:
+            champion = load(version, self._outside.champions, self._policy)
+            self._outside.decisions.append(**champion.decision())
+        self._champion = champion
+        self._state.reset(version, self._outside.now().isoformat())
 
     def _set_review_share(self, share: float) -> None:
         if share == self._state.share:
@@ -270,49 +258,3 @@ class Watch:
             evidence={"before": self._state.share, "after": share},
         )
         self._state.share = share
-
-    def status(self) -> dict[str, Any]:
-        """What the monitor knows, as JSON values. May be called from any thread."""
-        state, evidence = self._state, self._evidence
-        parts = detectors.by_signal(state.detector).tolist() if state.statistic else []
-        return {
-            "champion": state.champion,
-            "champion_registered_at": _iso(self._registered_at),
-            "decided_at": _iso(self._decided_at),
-            "retrain_due_at": _iso(self._retrain_due_at()),
-            "reference": None
-            if self._reference is None
-            else {
-                "version": state.champion,
-                "speakers": self._reference.speakers,
-                "conditions": [one.name for one in self._reference.conditions],
-                "wer": self._reference.wer,
-            },
-            "calls": state.calls,
-            "calls_since_reference": state.calls_since_reference,
-            "open_calls": len(state.book.open),
-            "counts": asdict(state.counts)
-            | {"late": state.book.late, "duplicates": state.book.duplicates},
-            "shift": state.alarm is not None,
-            "statistic": sum(parts),
-            "alarm_at": self._policy.arl_calls,
-            "signals": dict(zip(SIGNALS, parts, strict=False)),
-            "alarms": [asdict(alarm) for alarm in state.alarms],
-            "review": {"share": state.share, "calls": list(state.review)},
-            "evidence": None if evidence is None else asdict(evidence),
-            "harm_margin": self._policy.harm_margin,
-            "reason": state.reason,
-            "run_in_flight": None if evidence is None else evidence.in_flight,
-            "runs": [asdict(run) for run in self._runs],
-        }
-
-    def _retrain_due_at(self) -> datetime | None:
-        """When the schedule makes a retrain due; None before the first champion or decision."""
-        if self._evidence is None or self._decided_at is None or self._evidence.champion is None:
-            return None
-        hours = self._policy.every_hours - self._evidence.hours_since_learning
-        return self._decided_at + timedelta(hours=hours)
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()

@@ -148,6 +148,7 @@ def test_a_promotion_resets_the_detectors_and_what_was_learnt_is_not_learnt_agai
     assert watch.status()["shift"]
     (run_id,) = deployment.launcher.states
     deployment.promote("2", known)
+    deployment.rollouts[run_id] = "promoted"
     deployment.launcher.states[run_id] = "succeeded"
     watch.decide()
     status = watch.status()
@@ -204,6 +205,35 @@ def test_a_run_that_was_not_promoted_waits_for_new_corrections(deployment: Deplo
     assert watch.status()["runs"][0]["ended"] == "succeeded"
 
 
+def test_another_version_s_promotion_is_not_the_run_s(
+    deployment: Deployment, known: Reference
+) -> None:
+    watch = deployment.watch(POLICY)
+    deployment.correct(deployment.answer(Callers(7), 30, changed=True))
+    listen(watch)
+    (run_id,) = deployment.launcher.states
+    deployment.promote("9", known)
+    deployment.rollouts[run_id] = "rolled_back"
+    deployment.launcher.states[run_id] = "succeeded"
+    watch.decide()
+    assert watch.status()["runs"][0]["ended"] == "succeeded"
+
+
+def test_a_run_whose_rollout_paused_has_learnt_nothing_and_is_tried_again(
+    deployment: Deployment,
+) -> None:
+    watch = deployment.watch(replace(POLICY, cooldown_hours=0.0))
+    deployment.correct(deployment.answer(Callers(7), 30, changed=True))
+    listen(watch)
+    (run_id,) = deployment.launcher.states
+    deployment.rollouts[run_id] = "paused"
+    deployment.launcher.states[run_id] = "failed"  # as a pipeline ends that had to pause
+    watch.decide()
+    assert [run["ended"] for run in watch.status()["runs"]] == ["failed"]
+    watch.decide()
+    assert list(deployment.launcher.states.values()) == ["failed", "running"]
+
+
 def test_each_reason_is_recorded_once_and_not_every_time(deployment: Deployment) -> None:
     watch = deployment.watch(POLICY)
     for _ in range(5):
@@ -235,6 +265,25 @@ def test_a_new_champion_is_noticed_by_its_first_answer(
     deployment.answer(callers, 1, version="2")
     watch.listen(0.0)
     assert watch.status()["counts"]["other_version"] == 0
+
+
+def test_a_registry_that_is_away_at_a_change_of_champion_is_asked_again(
+    deployment: Deployment, known: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = deployment.watch(POLICY)
+    listen(watch)
+    deployment.promote("2", known)
+
+    def away(version: str, name: str) -> bytes:
+        raise ServiceUnavailable("The registry is away.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(deployment.registry, "attachment", away)
+        with pytest.raises(ServiceUnavailable):
+            watch.decide()
+    assert watch.status()["champion"] == watch.status()["reference"]["version"] == "1"
+    watch.decide()
+    assert watch.status()["champion"] == watch.status()["reference"]["version"] == "2"
 
 
 def test_without_a_reference_nothing_can_be_compared_and_that_is_on_record(

@@ -122,6 +122,7 @@ class Deployment:
         self.calls = Calls(self.log, self.objects, topic=TOPIC, bucket="audio")
         self.registry = Registry()
         self.launcher = Launcher()
+        self.rollouts: dict[str, str] = {}
         self._database = engine(Settings(database_url=f"sqlite:///{folder}/hearloop.db"))
         self.passed = timedelta()
 
@@ -149,6 +150,7 @@ class Deployment:
             corrections=self.corrections,
             decisions=self.decisions,
             launcher=self.launcher,
+            rollout_outcome=self.rollouts.get,
             bucket=BUCKET,
             now=lambda: START + self.passed,
             monotonic=lambda: self.passed.total_seconds(),
