@@ -86,6 +86,8 @@ class Settings(BaseSettings):
     database_url: str = "sqlite:///runs/stack/hearloop.db"
     feature_repository: Path = Path("runs/stack/feast")
     serving_url: str = "http://127.0.0.1:8080"
+    serving_token: SecretStr = SecretStr("")
+    """Bearer token for the model server, of whoever calls it from outside of the cluster."""
     monitor_url: str = "http://127.0.0.1:8090"
     model_name: str = "hearloop"
     """Name of the registered model in MLflow and of the served model in KServe."""
