@@ -1,22 +1,25 @@
 """`python -m demo`: the whole loop on one machine, measured, in one closing report."""
 
+import fcntl
 import json
 import os
 import shutil
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from demo.closing import details_of, summary_of
+from demo.closing import details_of, summary_of, summary_so_far
 from demo.report import claims, render
 from demo.scenario import SCENARIO
 from demo.stage import FOLDER, RUNS, Stages
 from demo.story import BASE_RUN, POISON_RUN, Story
 from hearloop import composition
-from hearloop.errors import HearloopError
+from hearloop.errors import Conflict, HearloopError
 from hearloop.stack import Ports, Stack
 from hearloop.telemetry import set_up_logging
 from pipelines.recipes import retrain, synthetic
@@ -24,6 +27,11 @@ from pipelines.recipes import retrain, synthetic
 __all__ = ["main"]
 
 POLICY = FOLDER / "policy.json"
+SUMMARY = FOLDER / "summary.json"
+REPORT = FOLDER / "report.html"
+
+LOCK = FOLDER.with_suffix(".lock")
+"""Held by the demo that plays; beside the folder, which each demo begins anew."""
 
 
 def main() -> int:
@@ -31,9 +39,10 @@ def main() -> int:
     set_up_logging()
     console = Console()
     try:
-        summary = _play(console)
+        with _alone():
+            summary = _play(console)
     except HearloopError as error:
-        console.print(f"[bold red]{error}")
+        console.print(f"[bold red]{escape(str(error))}")
         return 1
     return 0 if _print_claims(summary, console) else 1
 
@@ -53,19 +62,44 @@ def _play(console: Console) -> dict[str, Any]:
             console=console,
             stages=stages,
         )
-        story.play()
-        _keep_evaluations(story)
+        try:
+            story.play()
+            _keep_evaluations(story)
+        except HearloopError as error:
+            _write_summary(summary_so_far(story, error))
+            console.print(f"[red]✗[/] {stages.failed}; {SUMMARY} has what was measured until then")
+            raise
         with stages.stage("stop the services"):
             running.close()
     summary = summary_of(story)
-    (FOLDER / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    (FOLDER / "report.html").write_text(render(summary, details_of(story)))
+    _write_summary(summary)
+    REPORT.write_text(render(summary, details_of(story)))
     return summary
 
 
+def _write_summary(summary: dict[str, Any]) -> None:
+    SUMMARY.write_text(json.dumps(summary, indent=2) + "\n")
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One demo at a time in this folder. Raises Conflict beside another one."""
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    with LOCK.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(
+                f"Another demo is playing in {FOLDER.absolute()}; wait until it has ended."
+            ) from None
+        yield
+
+
 def _start_afresh() -> None:
-    """Forget the demo before, and leave the monitor its policy."""
-    shutil.rmtree(FOLDER, ignore_errors=True)
+    """Forget the demo before, end what it may have left, and leave the monitor its policy."""
+    if FOLDER.exists():
+        Stack(FOLDER / "stack").down()
+        shutil.rmtree(FOLDER)
     FOLDER.mkdir(parents=True)
     POLICY.write_text(json.dumps(asdict(SCENARIO.policy)))
     os.environ["HEARLOOP_MONITOR_POLICY"] = str(POLICY.absolute())
@@ -89,11 +123,12 @@ def _print_claims(summary: dict[str, Any], console: Console) -> bool:
     """The closing table; returns whether every claim was met."""
     table = Table("what the demo has to show", "measured", "")
     for claim in claims(summary):
-        table.add_row(claim.text, claim.measured, "[green]✓" if claim.met else "[red]✗")
+        shown = "[green]✓" if claim.met else "[red]✗"
+        table.add_row(claim.text, escape(claim.measured), shown)
     console.print(table)
     total, training = summary["seconds"]["total"], summary["seconds"]["training"]
     console.print(f"{total:.0f} s in all, {1 - training / total:.0%} of it outside training.")
-    console.print(f"The story: {FOLDER / 'report.html'}; the figures: {FOLDER / 'summary.json'}")
+    console.print(f"The story: {REPORT}; the figures: {SUMMARY}")
     return all(claim.met for claim in claims(summary))
 
 

@@ -90,22 +90,21 @@ class Line:
                 headers={"x-hearloop-call": name, "x-hearloop-speaker": said.speaker},
                 files={"file": ("utterance.flac", io.BytesIO(said.audio), "audio/flac")},
             )
-            response.raise_for_status()
-        except httpx.HTTPError as error:
+            body = response.raise_for_status().json()
+            return Answer(
+                said=said,
+                call=name,
+                at=at,
+                milliseconds=_since(began),
+                request_id=body["request_id"],
+                model_version=body["model_version"],
+                text=body["text"],
+                confidence=body["confidence"],
+            )
+        except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:  # or a strange body
             return Answer(
                 said=said, call=name, at=at, milliseconds=_since(began), failure=repr(error)
             )
-        body = response.json()
-        return Answer(
-            said=said,
-            call=name,
-            at=at,
-            milliseconds=_since(began),
-            request_id=body["request_id"],
-            model_version=body["model_version"],
-            text=body["text"],
-            confidence=body["confidence"],
-        )
 
     def converse(
         self, spoken_calls: Iterable[Sequence[Said]], *, at_once: int, progress: Progress
@@ -128,8 +127,8 @@ class Line:
 class Traffic:
     """Callers who keep calling in the background, one utterance after the other.
 
-    They repeat the same recordings as new calls; `pace` sets how long a caller waits between two
-    utterances, so that traffic can be light while a model trains.
+    They repeat the same recordings as new calls; `pause_s` is how long a caller waits between two
+    utterances. It may be set at any time, so that traffic can be light while a model trains.
     """
 
     def __init__(

@@ -25,6 +25,9 @@ __all__ = ["Poison", "poison"]
 
 SECONDS_TO_RULE = 60.0
 
+LEARNT = ("waiting", "accepted")
+"""A retrain learns from the accepted corrections, and may yet from those that wait."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Poison:
@@ -33,9 +36,10 @@ class Poison:
     corpus: CorrectionsCorpus
     """All of them, whatever the screen said."""
     corrections: int
+    stopped: int
+    """Those that no model may learn from."""
     stopped_by: str
-    """The reason that most of them were given; empty when nothing stopped them."""
-    champion_unchanged: bool
+    """The reason that most of these were given; empty when nothing stopped them."""
     trigger_if_believed: str
     """The trigger's decision on the same evidence, had nobody doubted them."""
 
@@ -45,7 +49,6 @@ def poison(
     scenario: Scenario,
     monitor: Monitor,
     settings: Settings,
-    champion: str,
 ) -> Poison:
     """Send poisoned corrections beside a few honest ones, and see what the monitor does."""
     honest, wronged = calls[: scenario.honest_calls], calls[scenario.honest_calls :]
@@ -60,12 +63,12 @@ def poison(
         SECONDS_TO_RULE,
     )
     given = store.list(after=after, up_to=up_to)
-    reasons = Counter(one.reason for one in given if one.status != "accepted")
+    reasons = Counter(one.reason for one in given if one.status not in LEARNT)
     return Poison(
         corpus=CorrectionsCorpus(after=after, up_to=up_to, screened=False),
         corrections=sent,
+        stopped=reasons.total(),
         stopped_by=reasons.most_common(1)[0][0] if reasons else "",
-        champion_unchanged=seen["champion"] == champion and len(seen["runs"]) == 1,
         trigger_if_believed=_if_believed(given, seen["evidence"], scenario),
     )
 

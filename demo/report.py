@@ -63,8 +63,8 @@ class Stage:
     began_s: float
     """Since the demo began, in seconds."""
     seconds: float
-    training: bool = False
-    """Whether a model was being trained all the while."""
+    training_s: float = 0.0
+    """Of these, seconds in which a pipeline run trained a model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,8 +200,8 @@ def _watching(summary: Mapping[str, Any]) -> tuple[Claim, ...]:
         ),
         Claim(
             text="It raises its alarm after the change, from the log alone.",
-            measured="no alarm" if until is None else f"after {until} changed calls",
-            met=until is not None,
+            measured=_alarmed(until),
+            met=until is not None and until > 0,
         ),
         Claim(
             text="It starts the retrain itself, when corrections show harm.",
@@ -226,15 +226,35 @@ def _serving(summary: Mapping[str, Any]) -> tuple[Claim, ...]:
         ),
         Claim(
             text="Poisoned corrections are stopped and the champion stays.",
-            measured=f"{poison['corrections']} poisoned corrections, stopped by "
-            f"{poison['stopped_by']}",
-            met=bool(poison["champion_unchanged"]),
+            measured=_stopped(poison),
+            met=poison["champion_unchanged"]
+            and bool(poison["stopped_by"])
+            and 0 < poison["corrections"] == poison["stopped"],
+        ),
+        Claim(
+            text="As many clean corrections would have started a retrain.",
+            measured=poison["trigger_if_believed"],
+            met=poison["trigger_if_believed"].startswith("start"),
         ),
         Claim(
             text=f"The whole run takes at most {_clock(SECONDS_AT_MOST)}.",
             measured=_clock(total),
             met=total <= SECONDS_AT_MOST,
         ),
+    )
+
+
+def _alarmed(until: int | None) -> str:
+    if until is None:
+        return "no alarm"
+    return f"after {until} changed calls" if until > 0 else f"{-until} calls before the change"
+
+
+def _stopped(poison: Mapping[str, Any]) -> str:
+    champion = "stayed" if poison["champion_unchanged"] else "was replaced"
+    return (
+        f"{poison['stopped']} of {poison['corrections']} stopped by "
+        f"{poison['stopped_by'] or 'nothing'}; the champion {champion}"
     )
 
 

@@ -28,6 +28,8 @@ class Stages:
 
     def __init__(self, console: Console) -> None:
         self.done: list[Stage] = []
+        self.failed = ""
+        """The stage that an error ended, the innermost."""
         self._console = console
         self._began = time.monotonic()
         self.began_at = datetime.now(UTC)
@@ -38,13 +40,17 @@ class Stages:
         return time.monotonic() - self._began
 
     @contextmanager
-    def stage(self, name: str, *, training: bool = False) -> Iterator[None]:
+    def stage(self, name: str) -> Iterator[None]:
         """One stage of the demo."""
         began = self.now_s
         self._console.rule(f"[bold]{name}", align="left")
-        yield
+        try:
+            yield
+        except BaseException:
+            self.failed = self.failed or name
+            raise
         took = self.now_s - began
-        self.done.append(Stage(name=name, began_s=began, seconds=took, training=training))
+        self.done.append(Stage(name=name, began_s=began, seconds=took))
         self._console.print(f"[green]✓[/] {name}: {took:.1f} s")
 
 

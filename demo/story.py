@@ -30,9 +30,22 @@ from hearloop.scoring import ScoredUtterance
 from hearloop.stack import Stack
 from hearloop.telemetry import progress
 
-__all__ = ["BASE_RUN", "POISON_RUN", "Judged", "Story"]
+__all__ = [
+    "BASE_RUN",
+    "BASE_STAGE",
+    "POISON_RUN",
+    "POISON_STAGE",
+    "RETRAIN_STAGE",
+    "Judged",
+    "Story",
+]
 
 BASE_RUN, POISON_RUN = "demo-base", "demo-poison"
+
+BASE_STAGE = "base model"
+RETRAIN_STAGE = "retrain, gate and rollout"
+POISON_STAGE = "what the poison would have done"
+"""The stages that a pipeline run is part of."""
 
 BACKGROUND_CALLERS = 4
 QUIET_S, BUSY_S = 3.0, 0.05
@@ -74,10 +87,8 @@ class Story:
 
     base: str = field(init=False)
     """Version that serves before the change."""
-    watched: dict[str, Any] = field(init=False)
-    """The monitor's status just before the change."""
     alarm: dict[str, Any] = field(init=False)
-    """The first shift alarm."""
+    """The first shift alarm; a false one where it came before the change."""
     retrain: str = field(init=False)
     """The pipeline run that trained the challenger."""
     challenger: str = field(init=False)
@@ -87,10 +98,10 @@ class Story:
     poison: Poison = field(init=False)
     poisoned: str = field(init=False)
     """Version that learnt from the poison; it never serves."""
-    seen: dict[str, Any] = field(init=False)
-    """The monitor's status at the end."""
     decided: list[dict[str, Any]] = field(init=False)
     """The decisions on record at the end."""
+    champion: str | None = field(init=False)
+    """The version in production at the end, after the poisoned one was judged."""
 
     def __post_init__(self) -> None:
         self.settings = self.stack.settings
@@ -102,7 +113,7 @@ class Story:
         stage = self.stages.stage
         with stage("callers prepare what they will say"):
             self._speak()
-        with stage("base model"):
+        with stage(BASE_STAGE):
             self._train_base()
         with stage("usual calls"):
             self._usual_calls()
@@ -115,15 +126,17 @@ class Story:
             with traffic:
                 with stage("people correct"):
                     self._correct(changed)
-                with stage("retrain, gate and rollout"):
+                with stage(RETRAIN_STAGE):
                     self._follow(traffic)
                 with stage("poisoned corrections"):
                     corrections = self._poison()
         finally:
             self.answers = sorted([*self.answers, *traffic.answers], key=lambda one: one.at)
-        with stage("what the poison would have done"):
+        with stage(POISON_STAGE):
             self._train_on(corrections)
-        self.seen, self.decided = self.monitor.status(), self.monitor.decisions()
+        self.monitor.status()
+        self.decided = self.monitor.decisions()
+        self.champion = composition.registry(self.settings).champion()
 
     def _speak(self) -> None:
         """Everybody who is going to call says what they will say."""
@@ -146,14 +159,13 @@ class Story:
             known = self.monitor.status()["reference"]
             return True if known and known["version"] == self.base else None
 
-        def watched() -> dict[str, Any] | None:
-            seen = self.monitor.status()
-            return seen if seen["calls"] >= enough else None
+        def watched() -> bool | None:
+            return self.monitor.status()["calls"] >= enough or None
 
         enough = self.scenario.watched_before_change
         wait_for("the monitor to load the champion's reference", reference, SECONDS_TO_WATCH)
         self._converse("usual")
-        self.watched = wait_for(f"the monitor to watch {enough} calls", watched, SECONDS_TO_WATCH)
+        wait_for(f"the monitor to watch {enough} calls", watched, SECONDS_TO_WATCH)
 
     def _changed_calls(self) -> list[list[Answer]]:
         """Callers with accents, a line and products that the model has never heard."""
@@ -218,7 +230,7 @@ class Story:
         """Wrong transcripts come in; returns the corpus that a model would have learnt from."""
         self._mark("poisoned corrections")
         calls = self._converse("later")
-        self.poison = poison(calls, self.scenario, self.monitor, self.settings, self.challenger)
+        self.poison = poison(calls, self.scenario, self.monitor, self.settings)
         return self.poison.corpus
 
     def _train_on(self, corpus: CorrectionsCorpus) -> None:

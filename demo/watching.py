@@ -22,12 +22,15 @@ class Monitor:
     def __init__(self, url: str) -> None:
         self._client = httpx.Client(base_url=url, timeout=30.0)
         self.trace: list[DetectorPoint] = []
+        self.seen: dict[str, Any] = {}
+        """The status that was asked for last."""
 
     def status(self) -> dict[str, Any]:
         """What the monitor knows now."""
         found: dict[str, Any] = self._get("/v1/status")
         if found["statistic"] > 0:
             self.trace.append(DetectorPoint(call=found["calls"], statistic=found["statistic"]))
+        self.seen = found
         return found
 
     def decisions(self) -> list[dict[str, Any]]:

@@ -30,8 +30,10 @@ def summary() -> dict[str, Any]:
         "serving": {"requests": 1520, "failed": 0, "version_before": "1", "version_after": "2"},
         "poison": {
             "corrections": 300,
+            "stopped": 300,
             "stopped_by": "the checks on corrections",
             "champion_unchanged": True,
+            "trigger_if_believed": "start: WER on 142 corrected calls lies above 40 %.",
             "wer_if_trained": {"base_voices": 0.115, "changed_calls": 0.987},
         },
         "seconds": {"total": 512.0, "training": 201.0, "ingest": 40.0},
@@ -86,10 +88,10 @@ def details() -> Details:
         ),
         stages=(
             Stage(name="start the stack", began_s=0.0, seconds=14.0),
-            Stage(name="base model", began_s=14.0, seconds=160.0, training=True),
+            Stage(name="base model", began_s=14.0, seconds=160.0, training_s=120.0),
             Stage(name="usual calls", began_s=190.0, seconds=50.0),
             Stage(name="changed calls", began_s=240.0, seconds=60.0),
-            Stage(name="challenger", began_s=305.0, seconds=60.0, training=True),
+            Stage(name="challenger", began_s=305.0, seconds=60.0, training_s=45.0),
         ),
         verdict=gate(
             evaluation(judged_set(old, old), judged_set(worse, better)),

@@ -29,6 +29,11 @@ def test_the_figures_of_the_run_are_shown(html: str) -> None:
         assert one.reason in html
 
 
+def test_as_much_of_a_stage_is_hatched_as_was_training(html: str) -> None:
+    assert re.findall(r'class="hatched" style="width: ([\d.]+)%"', html) == ["75.00", "75.00"]
+    assert html.count('class="solid"') == len(details().stages)
+
+
 def test_nothing_is_fetched_and_links_stay_relative(html: str) -> None:
     assert "<script" not in html
     sources = re.findall(r'(?:src|href)="([^"]*)"', html)
@@ -50,12 +55,18 @@ def test_every_claim_is_met_by_a_run_that_meets_it() -> None:
         ("alarm.calls_before_change", 199),
         ("alarm.alarms_before_change", 1),
         ("alarm.calls_until_alarm", None),
+        ("alarm.calls_until_alarm", 0),
+        ("alarm.calls_until_alarm", -5),
         ("retrain.started_by", "operator"),
         ("retrain.trigger", "schedule"),
         ("serving.failed", 1),
         ("serving.requests", 0),
         ("serving.version_after", "1"),
         ("poison.champion_unchanged", False),
+        ("poison.stopped", 299),
+        ("poison.corrections", 0),
+        ("poison.stopped_by", ""),
+        ("poison.trigger_if_believed", "hold: too few corrections"),
         ("seconds.total", 901.0),
     ],
 )

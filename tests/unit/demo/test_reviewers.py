@@ -4,14 +4,16 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import httpx
 import pytest
 
 from demo import reviewers
 from demo.callers import Answer, Line, Said
+from hearloop.errors import ServiceUnavailable
 from hearloop.telemetry import Silent
 
 
@@ -60,11 +62,32 @@ def test_poison_is_never_what_was_said() -> None:
         assert one["text"] != f"sentence {heard}"
 
 
-class _Refuses(BaseHTTPRequestHandler):
+def test_a_request_that_failed_leaves_nothing_to_correct() -> None:
+    calls = answered(3)
+    calls[1][2] = replace(calls[1][2], request_id="", model_version="", failure="timed out")
+    for given in (
+        list(reviewers.honest(calls, ("ada", "ben"))),
+        list(reviewers.poisoned(calls, "mallory")),
+    ):
+        assert len(given) == 8
+        assert all(one["request_id"] for one in given)
+
+
+class _Server(ThreadingHTTPServer):
+    """Answers every POST with the same status and body."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answer = (status, body)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
-        body = json.dumps({"error": "no model is in service yet"}).encode()
-        self.send_response(503)
+        status, body = self.server.answer
+        self.send_response(status)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -73,12 +96,20 @@ class _Refuses(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def refusing() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Refuses) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+@contextmanager
+def serving(status: int, body: object) -> Iterator[str]:
+    with _Server(status, json.dumps(body).encode()) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    with serving(503, {"error": "no model is in service yet"}) as url:
+        yield url
 
 
 def test_a_refused_request_is_counted_as_failed(refusing: str) -> None:
@@ -89,6 +120,16 @@ def test_a_refused_request_is_counted_as_failed(refusing: str) -> None:
     assert answer.model_version == ""
 
 
+@pytest.mark.parametrize("body", [{"text": "no version"}, ["text"], "text", None])
+def test_a_strange_answer_is_counted_as_failed(body: object) -> None:
+    with serving(200, body) as url:
+        line = Line(url)
+        answer = line.ask(said(0, 0))
+        line.close()
+    assert answer.failure
+    assert answer.request_id == ""
+
+
 def test_a_refused_correction_is_an_error(refusing: str) -> None:
-    with pytest.raises(httpx.HTTPStatusError):
+    with pytest.raises(ServiceUnavailable, match=r"request-0-0.*503"):
         reviewers.send(refusing, list(reviewers.honest(answered(1), ("ada",))), Silent())
