@@ -18,15 +18,12 @@ slices at once (Bonferroni), and slices pass by Holm's procedure.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from math import log
-from typing import Literal
+from dataclasses import replace
 
-from pydantic import TypeAdapter, ValidationError
-
-from hearloop.errors import InvalidInput
+from hearloop.gate.comparison import Comparison, compare, points
+from hearloop.gate.verdict import Check, CheckOutcome, Outcome, Verdict
 from hearloop.recipe import GatePolicy
-from hearloop.resampling import Bootstrap, holm
+from hearloop.resampling import holm
 from hearloop.scores import (
     CHALLENGER,
     CHAMPION,
@@ -35,65 +32,11 @@ from hearloop.scores import (
     NEW,
     Evaluation,
     JudgedModel,
-    difference,
     sliced,
 )
-from hearloop.scoring import Edit, ScoredUtterance, total
+from hearloop.scoring import Edit, ScoredUtterance
 
 __all__ = ["Check", "CheckOutcome", "Outcome", "Verdict", "gate"]
-
-CheckOutcome = Literal["pass", "reject", "inconclusive"]
-Outcome = Literal["pass", "reject", "inconclusive", "unjudged"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """One claim about the challenger. Figures that a check does not have are None."""
-
-    name: str
-    outcome: CheckOutcome
-    needed: bool
-    """Whether doubt here leaves the whole verdict in doubt."""
-    unit: str
-    """Of all figures; "WER" and "deletions" are fractions of the reference words."""
-    champion: float | None
-    challenger: float | None
-    limit: float
-    """What the difference, or the challenger's figure where there is none, is held against."""
-    difference: float | None = None
-    low: float | None = None
-    high: float | None = None
-    minimum_detectable: float | None = None
-    blocks: int | None = None
-    """Speakers (else calls, else utterances) that were resampled."""
-    part: str | None = None
-    """Slice and class that the check is about; None when it is about all."""
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What the gate says of a challenger, with every check that it rests on."""
-
-    outcome: Outcome
-    reason: str
-    checks: tuple[Check, ...] = ()
-
-    def to_json(self) -> str:
-        """The verdict as JSON; `from_json` gives an equal verdict."""
-        return _ADAPTER.dump_json(self).decode()
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> "Verdict":
-        """Read a verdict. Raises InvalidInput that names the first wrong field."""
-        try:
-            return _ADAPTER.validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the document"
-            raise InvalidInput(
-                f"The verdict is wrong at {where}: {first['msg']}; judge the evaluation again."
-            ) from error
 
 
 def gate(evaluation: Evaluation, policy: GatePolicy) -> Verdict:
@@ -127,114 +70,24 @@ def _reasons(checks: Sequence[Check]) -> str:
     return " ".join(f"{check.name}: {check.reason}" for check in checks)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Comparison:
-    """Errors of both models on the same utterances, with bounds on their difference."""
-
-    name: str
-    unit: str
-    utterances: Sequence[ScoredUtterance]
-    edits: Sequence[Edit]
-    resampled: Bootstrap
-    alpha: float
-    """Chance that one bound is wrong."""
-    policy: GatePolicy
-
-    @property
-    def estimate(self) -> float:
-        return float(self.resampled.estimate)
-
-    @property
-    def low(self) -> float:
-        return float(self.resampled.bound(self.alpha))
-
-    @property
-    def high(self) -> float:
-        return float(self.resampled.bound(1 - self.alpha))
-
-    @property
-    def detectable(self) -> float:
-        """Minimum detectable effect; not below what n words without an error can exclude.
-
-        That is -ln(alpha) / n, the "rule of three" of Hanley and Lippman-Hand (1983): models
-        that never differ on ten words are not shown to be equal.
-        """
-        words = sum(one.answers[CHALLENGER].words.length for one in self.utterances)
-        seen = float(self.resampled.detectable(self.alpha, self.policy.power))
-        return max(seen, -log(self.alpha) / words)
-
-    @property
-    def few(self) -> bool:
-        """Whether there are too few speakers to learn from how they differ."""
-        return self.resampled.blocks < self.policy.minimum_speakers
-
-    @property
-    def powered(self) -> bool:
-        """Whether a rise of the allowed margin would be seen."""
-        return not self.few and self.detectable <= self.policy.golden_margin
-
-    def check(self, outcome: CheckOutcome, reason: str, *, limit: float, needed: bool) -> Check:
-        """The check that this comparison decides."""
-        return Check(
-            name=self.name,
-            outcome=outcome,
-            needed=needed,
-            unit=self.unit,
-            champion=self._rate(CHAMPION),
-            challenger=self._rate(CHALLENGER),
-            limit=limit,
-            difference=self.estimate,
-            low=self.low,
-            high=self.high,
-            minimum_detectable=self.detectable,
-            blocks=self.resampled.blocks,
-            reason=reason,
-        )
-
-    def _rate(self, model: str) -> float:
-        counts = total(one.answers[model].words for one in self.utterances)
-        return sum(getattr(counts, f"{edit}s") for edit in self.edits) / max(counts.length, 1)
-
-
-def _compare(
-    name: str,
-    utterances: Sequence[ScoredUtterance],
-    policy: GatePolicy,
-    *,
-    unit: str = "WER",
-    edits: Sequence[Edit] = ERRORS,
-    alpha: float,
-) -> _Comparison:
-    resampled = difference(utterances, edits=edits, resamples=policy.resamples, seed=policy.seed)
-    return _Comparison(
-        name=name,
-        unit=unit,
-        utterances=utterances,
-        edits=edits,
-        resampled=resampled,
-        alpha=alpha,
-        policy=policy,
-    )
-
-
 def _superior(evaluation: Evaluation, policy: GatePolicy) -> Check:
     """The challenger makes fewer errors on the new set."""
     name, worthwhile = "WER better on the new set", policy.worthwhile_gain
     utterances = _utterances(evaluation, NEW)
     if not utterances:
         return _nothing(name, "WER", limit=0.0)
-    found = _compare(name, utterances, policy, alpha=1 - policy.confidence)
+    found = compare(name, utterances, policy, alpha=1 - policy.confidence)
     outcome: CheckOutcome
     if found.few:
-        outcome, reason = "inconclusive", _few(found)
+        outcome, reason = "inconclusive", found.too_few()
     elif found.high < 0:
-        outcome, reason = "pass", f"it fell by {_points(-found.high)} or more."
+        outcome, reason = "pass", f"it fell by {points(-found.high)} or more."
     elif found.low > -worthwhile:
-        fell = f"fell by {_points(-found.low)} at most" if found.low < 0 else "rose"
+        fell = f"fell by {points(-found.low)} at most" if found.low < 0 else "rose"
         outcome = "reject"
-        reason = f"it {fell}; a rollout is worth {_points(worthwhile)} or more."
+        reason = f"it {fell}; a rollout is worth {points(worthwhile)} or more."
     else:
-        outcome, reason = "inconclusive", _doubt(found, "no fall was shown")
+        outcome, reason = "inconclusive", found.doubt("no fall was shown")
     return found.check(outcome, reason, limit=0.0, needed=True)
 
 
@@ -247,7 +100,7 @@ def _not_inferior(
     if not utterances:
         return _nothing(name, unit, limit=margin)
     alpha = 1 - policy.confidence
-    found = _compare(name, utterances, policy, unit=unit, edits=edits, alpha=alpha)
+    found = compare(name, utterances, policy, unit=unit, edits=edits, alpha=alpha)
     return _within_margin(found, shown=found.high < margin, needed=True)
 
 
@@ -261,7 +114,7 @@ def _slices(evaluation: Evaluation, policy: GatePolicy) -> list[Check]:
     alpha = 1 - policy.confidence
     every = alpha / max(len(parts), 1)
     compared = [
-        _compare(f"WER no worse on the {name} set, {part}", utterances, policy, alpha=every)
+        compare(f"WER no worse on the {name} set, {part}", utterances, policy, alpha=every)
         for name, part, utterances in parts
     ]
     powered = [found for found in compared if found.powered]
@@ -274,25 +127,25 @@ def _slices(evaluation: Evaluation, policy: GatePolicy) -> list[Check]:
     ]
 
 
-def _within_margin(found: _Comparison, *, shown: bool, needed: bool) -> Check:
+def _within_margin(found: Comparison, *, shown: bool, needed: bool) -> Check:
     """Decide a claim of non-inferiority that a test has `shown`, or has not."""
     margin = found.policy.golden_margin
     outcome: CheckOutcome
     if found.few:
-        outcome, reason = "inconclusive", _few(found)
+        outcome, reason = "inconclusive", found.too_few()
     elif found.high < 0:
-        outcome, reason = "pass", f"it fell by {_points(-found.high)} or more."
+        outcome, reason = "pass", f"it fell by {points(-found.high)} or more."
     elif shown and found.powered:
-        outcome, reason = "pass", f"it rose by less than the {_points(margin)} allowed."
+        outcome, reason = "pass", f"it rose by less than the {points(margin)} allowed."
     elif found.low > 0 and found.estimate > margin:
         outcome, needed = "reject", True
         reason = (
-            f"it surely rose, by {_points(found.estimate)} at best guess and "
-            f"{_points(found.low)} at least; {_points(margin)} are allowed."
+            f"it surely rose, by {points(found.estimate)} at best guess and "
+            f"{points(found.low)} at least; {points(margin)} are allowed."
         )
     else:
         outcome = "inconclusive"
-        reason = _doubt(found, f"a rise past {_points(margin)} is not excluded")
+        reason = found.doubt(f"a rise past {points(margin)} is not excluded")
     return found.check(outcome, reason, limit=margin, needed=needed)
 
 
@@ -379,20 +232,3 @@ def _nothing(name: str, unit: str, *, limit: float) -> Check:
 
 def _utterances(evaluation: Evaluation, name: str) -> Sequence[ScoredUtterance]:
     return evaluation.sets[name].utterances if name in evaluation.sets else ()
-
-
-def _few(found: _Comparison) -> str:
-    blocks, least = found.resampled.blocks, found.policy.minimum_speakers
-    return f"{blocks} speakers are too few to judge by; {least} are needed."
-
-
-def _doubt(found: _Comparison, what: str) -> str:
-    return f"{what}; the smallest effect it could show is {_points(found.detectable)}."
-
-
-def _points(fraction: float) -> str:
-    """A difference of two rates in percentage points."""
-    return f"{100 * fraction:.2f} points"
-
-
-_ADAPTER = TypeAdapter(Verdict)
