@@ -104,7 +104,7 @@ def _if_believed(given: Sequence[Correction], evidence: dict[str, Any], scenario
         corrected_minutes=_minutes(given),
     )
     decision = trigger(believed, scenario.policy)
-    return f"{'start' if decision.fire else 'hold'}: {decision.reason}"
+    return f"{'start' if decision.fire else 'hold'}: {decision.reason}. {decision.detail}"
 
 
 def _minutes(corrections: Iterable[Correction]) -> float:

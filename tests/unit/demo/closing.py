@@ -33,7 +33,7 @@ def summary() -> dict[str, Any]:
             "stopped": 300,
             "stopped_by": "the checks on corrections",
             "champion_unchanged": True,
-            "trigger_if_believed": "start: WER on 142 corrected calls lies above 40 %.",
+            "trigger_if_believed": "start: harm. WER on 142 corrected calls lies above 40 %.",
             "wer_if_trained": {"base_voices": 0.115, "changed_calls": 0.987},
         },
         "seconds": {"total": 512.0, "training": 201.0, "ingest": 40.0},
