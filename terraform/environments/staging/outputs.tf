@@ -1,9 +1,9 @@
-output "bucket_names" {
-  description = "For the ConfigMap of k8s/overlays/staging."
-  value       = module.storage.bucket_names
+output "regions" {
+  description = "What the cluster, the buckets and the secrets of this environment are called, and where callers come in."
+  value       = { (var.region) = module.platform }
 }
 
-output "kms_key_arn" {
-  description = "For the IAM roles of the workloads."
-  value       = module.storage.kms_key_arn
+output "edge" {
+  description = "Names that callers use, and the name servers that the domain is delegated to."
+  value       = module.edge
 }

@@ -1,5 +1,5 @@
 terraform {
-  required_version = ">= 1.9"
+  required_version = "~> 1.11"
 
   required_providers {
     aws = {
@@ -8,9 +8,11 @@ terraform {
     }
   }
 
-  # Bucket and table are given at `terraform init -backend-config=…`: they belong to an account.
+  # Bucket and region are given at `terraform init -backend-config=…`: they belong to an account. See
+  # terraform/state. The lock is a file beside the state.
   backend "s3" {
-    key     = "hearloop/staging/terraform.tfstate"
-    encrypt = true
+    key          = "hearloop/staging/terraform.tfstate"
+    encrypt      = true
+    use_lockfile = true
   }
 }

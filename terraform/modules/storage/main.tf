@@ -1,54 +1,45 @@
-# The four buckets of hearloop.config.Buckets. What differs between them is how long old versions
-# are kept; everything that protects them is the same.
+# The four buckets of hearloop.config.Buckets and one for access logs. What differs between the four
+# is how long things are kept; everything that protects them is the same.
 
 locals {
-  buckets = toset(["audio", "snapshots", "artifacts", "events"])
-}
+  holds = toset(["audio", "snapshots", "artifacts", "events"])
 
-data "aws_caller_identity" "current" {}
+  # Events are the local broker's own files: MSK keeps its log itself, so that there is nothing to copy.
+  replicated = var.replica == null ? toset([]) : toset(["audio", "snapshots", "artifacts"])
 
-data "aws_partition" "current" {}
-
-resource "aws_kms_key" "storage" {
-  description             = "Encrypts ${var.prefix}'s audio, snapshots, artifacts and events"
-  deletion_window_in_days = var.key_deletion_days
-  enable_key_rotation     = true
-  policy                  = data.aws_iam_policy_document.key.json
-  tags                    = var.tags
-}
-
-resource "aws_kms_alias" "storage" {
-  name          = "alias/${var.prefix}-storage"
-  target_key_id = aws_kms_key.storage.key_id
-}
-
-# The account decides by IAM policies who may use the key; without this statement nobody could.
-data "aws_iam_policy_document" "key" {
-  statement {
-    sid       = "AccountByIamPolicies"
-    actions   = ["kms:*"]
-    resources = ["*"]
-
-    principals {
-      type        = "AWS"
-      identifiers = ["arn:${data.aws_partition.current.partition}:iam::${data.aws_caller_identity.current.account_id}:root"]
-    }
-  }
+  # All five, for what each bucket has.
+  buckets = merge(
+    { for holds, bucket in aws_s3_bucket.this : holds => bucket },
+    { logs = aws_s3_bucket.logs },
+  )
 }
 
 resource "aws_s3_bucket" "this" {
-  for_each = local.buckets
+  # checkov:skip=CKV2_AWS_62:Only audio tells anybody what arrives, in the functions module; nothing listens to the others.
+  # checkov:skip=CKV_AWS_144:Production copies what must survive a region to its other one (var.replica); staging has one region.
+  for_each = local.holds
 
-  bucket = "${var.prefix}-${each.key}"
-  tags   = merge(var.tags, { Holds = each.key })
+  bucket        = "${var.global_name}-${each.key}"
+  force_destroy = var.disposable # otherwise S3 refuses to delete a bucket that holds anything
 
-  lifecycle {
-    prevent_destroy = true
-  }
+  tags = { Holds = each.key }
 }
 
+resource "aws_s3_bucket" "logs" {
+  # checkov:skip=CKV2_AWS_62:Nothing listens for access logs.
+  # checkov:skip=CKV_AWS_144:Access logs stay in the region that they describe.
+  # checkov:skip=CKV_AWS_145:S3 and load balancers deliver their logs to SSE-S3 buckets only, not to one with a customer's key.
+  # checkov:skip=CKV_AWS_18:A log of the log bucket would log itself.
+  bucket        = "${var.global_name}-logs"
+  force_destroy = var.disposable
+
+  tags = { Holds = "logs" }
+}
+
+# --- closed to the public
+
 resource "aws_s3_bucket_public_access_block" "this" {
-  for_each = aws_s3_bucket.this
+  for_each = local.buckets
 
   bucket                  = each.value.id
   block_public_acls       = true
@@ -58,7 +49,7 @@ resource "aws_s3_bucket_public_access_block" "this" {
 }
 
 resource "aws_s3_bucket_ownership_controls" "this" {
-  for_each = aws_s3_bucket.this
+  for_each = local.buckets
 
   bucket = each.value.id
 
@@ -66,6 +57,8 @@ resource "aws_s3_bucket_ownership_controls" "this" {
     object_ownership = "BucketOwnerEnforced" # ACLs are off: policies alone decide
   }
 }
+
+# --- encrypted
 
 resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
   for_each = aws_s3_bucket.this
@@ -77,13 +70,25 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
 
     apply_server_side_encryption_by_default {
       sse_algorithm     = "aws:kms"
-      kms_master_key_id = aws_kms_key.storage.arn
+      kms_master_key_id = var.key_arn
     }
   }
 }
 
+resource "aws_s3_bucket_server_side_encryption_configuration" "logs" {
+  bucket = aws_s3_bucket.logs.id
+
+  rule {
+    apply_server_side_encryption_by_default {
+      sse_algorithm = "AES256"
+    }
+  }
+}
+
+# --- versions, and how long things are kept
+
 resource "aws_s3_bucket_versioning" "this" {
-  for_each = aws_s3_bucket.this
+  for_each = local.buckets
 
   bucket = each.value.id
 
@@ -98,6 +103,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
   bucket     = each.value.id
   depends_on = [aws_s3_bucket_versioning.this]
 
+  # An erased person's audio is gone for good when its old versions are: this bounds it.
   rule {
     id     = "old-versions"
     status = "Enabled"
@@ -108,8 +114,56 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
       noncurrent_days = var.old_version_days[each.key]
     }
 
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 2
+    }
+  }
+
+  # Expiry removes delete markers that hide nothing, too; S3 takes only one of the two.
+  rule {
+    id     = "retention"
+    status = "Enabled"
+
+    filter {}
+
     expiration {
-      expired_object_delete_marker = true
+      days                         = var.retention_days[each.key]
+      expired_object_delete_marker = var.retention_days[each.key] == null ? true : null
+    }
+  }
+
+  # What is read often stays where it is; the rest moves to cheaper storage by itself.
+  rule {
+    id     = "cold"
+    status = "Enabled"
+
+    filter {
+      object_size_greater_than = 131072 # bytes: S3 does not move smaller ones for the price
+    }
+
+    transition {
+      days          = 30
+      storage_class = "INTELLIGENT_TIERING"
+    }
+  }
+}
+
+resource "aws_s3_bucket_lifecycle_configuration" "logs" {
+  bucket     = aws_s3_bucket.logs.id
+  depends_on = [aws_s3_bucket_versioning.this]
+
+  rule {
+    id     = "retention"
+    status = "Enabled"
+
+    filter {}
+
+    expiration {
+      days = var.log_days
+    }
+
+    noncurrent_version_expiration {
+      noncurrent_days = 7
     }
 
     abort_incomplete_multipart_upload {
@@ -118,69 +172,22 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
   }
 }
 
-resource "aws_s3_bucket_policy" "this" {
+# --- who read what
+
+resource "aws_s3_bucket_logging" "this" {
   for_each = aws_s3_bucket.this
 
-  bucket     = each.value.id
-  policy     = data.aws_iam_policy_document.bucket[each.key].json
-  depends_on = [aws_s3_bucket_public_access_block.this]
+  bucket        = each.value.id
+  target_bucket = aws_s3_bucket.logs.id
+  target_prefix = "${each.key}/"
+
+  depends_on = [aws_s3_bucket_policy.logs]
 }
 
-data "aws_iam_policy_document" "bucket" {
+# Request metrics, for the alarms.
+resource "aws_s3_bucket_metric" "this" {
   for_each = aws_s3_bucket.this
 
-  statement {
-    sid       = "OnlyOverTls"
-    effect    = "Deny"
-    actions   = ["s3:*"]
-    resources = [each.value.arn, "${each.value.arn}/*"]
-
-    principals {
-      type        = "*"
-      identifiers = ["*"]
-    }
-
-    condition {
-      test     = "Bool"
-      variable = "aws:SecureTransport"
-      values   = ["false"]
-    }
-  }
-
-  statement {
-    sid       = "OnlyFromTls12"
-    effect    = "Deny"
-    actions   = ["s3:*"]
-    resources = [each.value.arn, "${each.value.arn}/*"]
-
-    principals {
-      type        = "*"
-      identifiers = ["*"]
-    }
-
-    condition {
-      test     = "NumericLessThan"
-      variable = "s3:TlsVersion"
-      values   = ["1.2"]
-    }
-  }
-
-  # A writer that says nothing gets the bucket's key; one that names another is refused.
-  statement {
-    sid       = "OnlyOurKey"
-    effect    = "Deny"
-    actions   = ["s3:PutObject"]
-    resources = ["${each.value.arn}/*"]
-
-    principals {
-      type        = "*"
-      identifiers = ["*"]
-    }
-
-    condition {
-      test     = "StringNotEqualsIfExists"
-      variable = "s3:x-amz-server-side-encryption-aws-kms-key-id"
-      values   = [aws_kms_key.storage.arn]
-    }
-  }
+  bucket = each.value.id
+  name   = "all"
 }

@@ -8,7 +8,7 @@ output "bucket_arns" {
   value       = { for holds, bucket in aws_s3_bucket.this : holds => bucket.arn }
 }
 
-output "kms_key_arn" {
-  description = "ARN of the key; whoever reads or writes objects needs kms:Decrypt and kms:GenerateDataKey on it."
-  value       = aws_kms_key.storage.arn
+output "log_bucket" {
+  description = "The bucket for access logs, once it lets them in."
+  value       = aws_s3_bucket_policy.logs.id
 }

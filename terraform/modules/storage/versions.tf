@@ -1,5 +1,5 @@
 terraform {
-  required_version = ">= 1.9"
+  required_version = "~> 1.11" # S3's own lock file and write-only arguments came with 1.11
 
   required_providers {
     aws = {

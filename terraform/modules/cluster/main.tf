@@ -1,0 +1,280 @@
+# EKS: a control plane that only the VPC and named addresses reach, nodes for everything (cpu) and
+# nodes for training that come and go (gpu), the front door, and who pods are to AWS.
+
+data "aws_partition" "current" {}
+
+locals {
+  managed_policy = "arn:${data.aws_partition.current.partition}:iam::aws:policy"
+  issuer         = trimprefix(aws_iam_openid_connect_provider.this.url, "https://")
+}
+
+# --- control plane
+
+resource "aws_cloudwatch_log_group" "control_plane" {
+  name              = "/aws/eks/${var.name}/cluster" # EKS writes here and nowhere else
+  retention_in_days = var.log_days
+  kms_key_id        = var.key_arn
+}
+
+resource "aws_eks_cluster" "this" {
+  # checkov:skip=CKV_AWS_39:Open to var.api_cidrs alone; an empty list, the default, closes the public endpoint.
+  name                      = var.name
+  version                   = var.kubernetes_version
+  role_arn                  = aws_iam_role.control_plane.arn
+  enabled_cluster_log_types = ["api", "audit", "authenticator", "controllerManager", "scheduler"]
+
+  # The add-ons below are the ones there are; EKS brings none of its own.
+  bootstrap_self_managed_addons = false
+
+  vpc_config {
+    subnet_ids              = var.node_subnet_ids
+    security_group_ids      = [aws_security_group.cluster.id]
+    endpoint_private_access = true
+    endpoint_public_access  = length(var.api_cidrs) > 0
+    public_access_cidrs     = length(var.api_cidrs) > 0 ? var.api_cidrs : null
+  }
+
+  access_config {
+    authentication_mode                         = "API"
+    bootstrap_cluster_creator_admin_permissions = true # who applies this installs the platform next
+  }
+
+  encryption_config {
+    resources = ["secrets"]
+
+    provider {
+      key_arn = var.key_arn
+    }
+  }
+
+  depends_on = [
+    aws_cloudwatch_log_group.control_plane,
+    aws_iam_role_policy_attachment.control_plane,
+  ]
+}
+
+resource "aws_eks_access_entry" "admin" {
+  for_each = var.admin_role_arns
+
+  cluster_name  = aws_eks_cluster.this.name
+  principal_arn = each.value
+}
+
+resource "aws_eks_access_policy_association" "admin" {
+  for_each = var.admin_role_arns
+
+  cluster_name  = aws_eks_cluster.this.name
+  principal_arn = aws_eks_access_entry.admin[each.key].principal_arn
+  policy_arn    = "arn:${data.aws_partition.current.partition}:eks::aws:cluster-access-policy/AmazonEKSClusterAdminPolicy"
+
+  access_scope {
+    type = "cluster"
+  }
+}
+
+resource "aws_iam_role" "control_plane" {
+  name = "${var.global_name}-control-plane"
+
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Principal = { Service = "eks.amazonaws.com" }
+      Action    = "sts:AssumeRole"
+    }]
+  })
+}
+
+resource "aws_iam_role_policy_attachment" "control_plane" {
+  role       = aws_iam_role.control_plane.name
+  policy_arn = "${local.managed_policy}/AmazonEKSClusterPolicy"
+}
+
+# --- nodes
+
+# One group for control plane and nodes: they trust each other, and nobody else comes in.
+resource "aws_security_group" "cluster" {
+  name        = "${var.name}-cluster"
+  description = "Control plane and nodes of ${var.name}"
+  vpc_id      = var.vpc_id
+
+  tags = { Name = "${var.name}-cluster" }
+}
+
+resource "aws_vpc_security_group_ingress_rule" "each_other" {
+  security_group_id            = aws_security_group.cluster.id
+  description                  = "Control plane, nodes and pods among themselves"
+  referenced_security_group_id = aws_security_group.cluster.id
+  ip_protocol                  = "-1"
+}
+
+resource "aws_vpc_security_group_ingress_rule" "front_door" {
+  security_group_id            = aws_security_group.cluster.id
+  description                  = "The load balancer to the gateway"
+  referenced_security_group_id = aws_security_group.front_door.id
+  from_port                    = var.gateway_node_port
+  to_port                      = var.gateway_node_port
+  ip_protocol                  = "tcp"
+}
+
+resource "aws_vpc_security_group_egress_rule" "vpc" {
+  security_group_id = aws_security_group.cluster.id
+  description       = "Database, brokers, cache and endpoints of this VPC"
+  cidr_ipv4         = var.vpc_cidr
+  ip_protocol       = "-1"
+}
+
+resource "aws_vpc_security_group_egress_rule" "https" {
+  security_group_id = aws_security_group.cluster.id
+  description       = "AWS services that have no endpoint here, and image registries"
+  cidr_ipv4         = "0.0.0.0/0"
+  from_port         = 443
+  to_port           = 443
+  ip_protocol       = "tcp"
+}
+
+resource "aws_iam_role" "nodes" {
+  name = "${var.global_name}-nodes"
+
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Principal = { Service = "ec2.amazonaws.com" }
+      Action    = "sts:AssumeRole"
+    }]
+  })
+}
+
+# What a node needs to join and to pull images. Pods get none of it: see the hop limit below.
+resource "aws_iam_role_policy_attachment" "nodes" {
+  for_each = toset(["AmazonEKSWorkerNodePolicy", "AmazonEKS_CNI_Policy", "AmazonEC2ContainerRegistryPullOnly"])
+
+  role       = aws_iam_role.nodes.name
+  policy_arn = "${local.managed_policy}/${each.key}"
+}
+
+resource "aws_launch_template" "nodes" {
+  for_each = var.node_groups
+
+  name                   = "${var.name}-${each.key}"
+  vpc_security_group_ids = [aws_security_group.cluster.id]
+
+  metadata_options {
+    http_tokens                 = "required"
+    http_put_response_hop_limit = 1 # a pod is one hop further: it cannot borrow the node's role
+  }
+
+  block_device_mappings {
+    device_name = "/dev/xvda"
+
+    ebs {
+      volume_size           = each.value.disk_gb
+      volume_type           = "gp3"
+      encrypted             = true
+      delete_on_termination = true
+    }
+  }
+
+  monitoring {
+    enabled = true
+  }
+
+  tag_specifications {
+    resource_type = "instance"
+    tags          = { Name = "${var.name}-${each.key}" }
+  }
+}
+
+resource "aws_eks_node_group" "this" {
+  for_each = var.node_groups
+
+  cluster_name    = aws_eks_cluster.this.name
+  node_group_name = each.key
+  node_role_arn   = aws_iam_role.nodes.arn
+  subnet_ids      = var.node_subnet_ids
+  instance_types  = each.value.instance_types
+  capacity_type   = each.value.spot ? "SPOT" : "ON_DEMAND"
+  ami_type        = each.value.gpu ? "AL2023_x86_64_NVIDIA" : "AL2023_x86_64_STANDARD"
+
+  launch_template {
+    id      = aws_launch_template.nodes[each.key].id
+    version = aws_launch_template.nodes[each.key].latest_version
+  }
+
+  scaling_config {
+    min_size     = each.value.least
+    max_size     = each.value.most
+    desired_size = each.value.least
+  }
+
+  update_config {
+    max_unavailable = 1
+  }
+
+  labels = {
+    "hearloop/nodes" = each.value.gpu ? "gpu" : "cpu"
+  }
+
+  # Only what asks for a GPU runs beside one, so that an idle node is empty and can go.
+  dynamic "taint" {
+    for_each = each.value.gpu ? ["nvidia.com/gpu"] : []
+
+    content {
+      key    = taint.value
+      value  = "present"
+      effect = "NO_SCHEDULE"
+    }
+  }
+
+  lifecycle {
+    ignore_changes = [scaling_config[0].desired_size] # the autoscaler's business
+  }
+
+  depends_on = [aws_iam_role_policy_attachment.nodes]
+}
+
+resource "aws_eks_addon" "this" {
+  for_each = var.addons
+
+  cluster_name                = aws_eks_cluster.this.name
+  addon_name                  = each.key
+  addon_version               = each.value
+  service_account_role_arn    = each.key == "aws-ebs-csi-driver" ? aws_iam_role.volumes.arn : null
+  resolve_conflicts_on_create = "OVERWRITE"
+  resolve_conflicts_on_update = "OVERWRITE"
+
+  # The network plug-in's policies enforce the manifests' NetworkPolicies.
+  configuration_values = each.key == "vpc-cni" ? jsonencode({ enableNetworkPolicy = "true" }) : null
+}
+
+# --- workload identity: pods exchange their service account's token for a role (IRSA)
+
+resource "aws_iam_openid_connect_provider" "this" {
+  url            = aws_eks_cluster.this.identity[0].oidc[0].issuer
+  client_id_list = ["sts.amazonaws.com"]
+}
+
+resource "aws_iam_role" "volumes" {
+  name = "${var.global_name}-volumes"
+
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Principal = { Federated = aws_iam_openid_connect_provider.this.arn }
+      Action    = "sts:AssumeRoleWithWebIdentity"
+      Condition = {
+        StringEquals = {
+          "${local.issuer}:aud" = "sts.amazonaws.com"
+          "${local.issuer}:sub" = "system:serviceaccount:kube-system:ebs-csi-controller-sa"
+        }
+      }
+    }]
+  })
+}
+
+resource "aws_iam_role_policy_attachment" "volumes" {
+  role       = aws_iam_role.volumes.name
+  policy_arn = "${local.managed_policy}/service-role/AmazonEBSCSIDriverPolicy"
+}

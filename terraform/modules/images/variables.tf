@@ -1,0 +1,32 @@
+variable "repositories" {
+  description = "Names of the images, each `hearloop/<name>`."
+  type        = set(string)
+  default     = ["serving", "monitoring", "training", "functions"]
+
+  validation {
+    condition     = alltrue([for name in var.repositories : can(regex("^[a-z][a-z0-9-]*$", name))])
+    error_message = "The name of an image is lower-case letters, digits and hyphens, without hearloop/ in front."
+  }
+}
+
+variable "releases_kept" {
+  description = "Images of each repository that are kept."
+  type        = number
+  default     = 50
+}
+
+variable "replica_region" {
+  description = "Region that images are copied to; null copies none."
+  type        = string
+  default     = null
+}
+
+variable "key_arn" {
+  description = "ARN of the key that encrypts the images."
+  type        = string
+}
+
+variable "disposable" {
+  description = "Whether repositories that hold images may be destroyed."
+  type        = bool
+}
