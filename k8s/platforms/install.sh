@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# Install what an overlay needs underneath, in the order in which one needs the other:
+#
+#   k8s/platforms/install.sh staging
+#
+# It works on kubectl's current context. Run again it changes nothing, or brings what is there to
+# the versions of versions.env.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+overlay=${1:?name an overlay: local, staging or production}
+wanted=$here/../overlays/$overlay/platforms
+[[ -f $wanted ]] || { echo "There is no overlay $overlay with a list of platforms." >&2; exit 2; }
+for tool in kubectl helm; do
+    command -v "$tool" >/dev/null || { echo "$tool is not installed." >&2; exit 2; }
+done
+
+# shellcheck source=versions.env
+source "$here/versions.env"
+
+# chart NAMESPACE RELEASE CHART VERSION [OPTION...]: install or upgrade, and wait until it is ready.
+chart() {
+    local namespace=$1 release=$2 chart=$3 version=$4
+    shift 4
+    helm upgrade --install "$release" "$chart" --version "$version" --namespace "$namespace" \
+        --create-namespace --wait --timeout 10m "$@"
+}
+
+# manifests URL: too large for a client-side apply, whose annotation would not hold them.
+manifests() {
+    kubectl apply --server-side --force-conflicts -f "$1"
+}
+
+# hostname: what the overlay is called by, without its first label.
+domain() {
+    local endpoints=$here/../overlays/$overlay/endpoints.env
+    if [[ -f $endpoints ]]; then
+        sed -n 's/^HOSTNAME=hearloop\.//p' "$endpoints"
+    else
+        echo localhost
+    fi
+}
+
+install_cert-manager() {
+    chart cert-manager cert-manager oci://quay.io/jetstack/charts/cert-manager "$CERT_MANAGER" \
+        --set crds.enabled=true
+}
+
+install_gateway-api() {
+    manifests "https://github.com/kubernetes-sigs/gateway-api/releases/download/$GATEWAY_API/standard-install.yaml"
+}
+
+install_envoy-gateway() {
+    helm template eg-crds oci://docker.io/envoyproxy/gateway-crds-helm --version "$ENVOY_GATEWAY" \
+        --set crds.gatewayAPI.enabled=false --set crds.envoyGateway.enabled=true |
+        kubectl apply --server-side --force-conflicts -f -
+    chart envoy-gateway-system eg oci://docker.io/envoyproxy/gateway-helm "$ENVOY_GATEWAY" \
+        --skip-crds
+}
+
+install_external-secrets() {
+    # Its service account takes the IAM role that may read our secrets.
+    chart external-secrets external-secrets oci://ghcr.io/external-secrets/charts/external-secrets \
+        "$EXTERNAL_SECRETS" \
+        --set-string "serviceAccount.annotations.eks\.amazonaws\.com/role-arn=$(secrets_role)"
+}
+
+# The role's ARN: that of any of our accounts, with another name at its end.
+secrets_role() {
+    sed -n 's/.*"\(arn:.*\)-serving".*/\1-external-secrets/p' \
+        "$here/../overlays/$overlay/roles.yaml"
+}
+
+install_prometheus() {
+    chart monitoring prometheus oci://ghcr.io/prometheus-community/charts/kube-prometheus-stack \
+        "$PROMETHEUS" --values "$here/values/prometheus.yaml"
+}
+
+install_keda() {
+    chart keda keda keda "$KEDA" --repo https://kedacore.github.io/charts
+}
+
+install_strimzi() {
+    # Kinds only: the brokers are MSK, and the topic operator comes with the overlay.
+    manifests "https://github.com/strimzi/strimzi-kafka-operator/releases/download/$STRIMZI/strimzi-crds-$STRIMZI.yaml"
+}
+
+install_kueue() {
+    chart kueue-system kueue oci://registry.k8s.io/kueue/charts/kueue "$KUEUE" \
+        --values "$here/values/kueue.yaml"
+}
+
+install_trainer() {
+    chart kubeflow-system kubeflow-trainer oci://ghcr.io/kubeflow/charts/kubeflow-trainer "$TRAINER"
+}
+
+install_kfp() {
+    local from="https://github.com/kubeflow/pipelines/manifests/kustomize"
+    kubectl apply --server-side -k "$from/cluster-scoped-resources?ref=$KFP"
+    kubectl wait --for=condition=established --timeout=60s crd --selector=application-crd-id=kubeflow-pipelines
+    kubectl apply --server-side -k "$from/env/platform-agnostic?ref=$KFP"
+    kubectl --namespace kubeflow rollout status deployment/ml-pipeline --timeout=10m
+}
+
+install_kserve() {
+    local charts=oci://ghcr.io/kserve/charts
+    chart kserve kserve-crd $charts/kserve-crd "$KSERVE"
+    chart kserve kserve-resources $charts/kserve-resources "$KSERVE" \
+        --values "$here/values/kserve.yaml" \
+        --set-string "kserve.controller.gateway.domain=$(domain)"
+}
+
+while read -r platform; do
+    echo "== $platform"
+    "install_$platform" </dev/null
+done <"$wanted"
