@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -82,7 +83,8 @@ class StageConsole(io.TextIOBase):
         self._bars.update(self._bar, visible=False)
         if state == "failed":
             self.failure = said
-        self.console.print(f"{step:<10} {seconds:8.1f} s  {said if state == 'done' else state}")
+        shown = escape(said) if state == "done" else state
+        self.console.print(f"{step:<10} {seconds:8.1f} s  {shown}")
 
 
 def print_summary(summary: Mapping[str, Any], console: Console) -> None:
@@ -98,7 +100,7 @@ def print_summary(summary: Mapping[str, Any], console: Console) -> None:
     }
     table = Table.grid(padding=(0, 2))
     for name, value in told.items():
-        table.add_row(name, value)
+        table.add_row(name, escape(value))
     console.print(table)
 
 

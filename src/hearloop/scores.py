@@ -110,6 +110,21 @@ class Evaluation:
         """Character error rate of a model on a set, as a fraction."""
         return total(one.answers[model].characters for one in self.sets[name].utterances).rate
 
+    def word_error_rates(self) -> dict[str, dict[str, float]]:
+        """WER by set and model, and by kind of corpus where a set has several: `new prompts`."""
+        parts = {name: judged.utterances for name, judged in self.sets.items()}
+        for name, judged in self.sets.items():
+            for (kind, source), utterances in sliced(judged.utterances).items():
+                if kind == "source":
+                    parts[f"{name} {source}"] = tuple(utterances)
+        return {
+            part: {
+                model: total(one.answers[model].words for one in utterances).rate
+                for model in self.models
+            }
+            for part, utterances in parts.items()
+        }
+
     def invented_words_per_minute(self, model: str) -> float:
         """Words that a model hears in recordings without speech; 0 when there is none."""
         minutes = sum(clip.seconds for clip in self.clips) / 60
@@ -117,11 +132,14 @@ class Evaluation:
         return words / minutes if minutes else 0.0
 
     def metrics(self) -> dict[str, float]:
-        """The figures to log with a run, as `set.metric.model`."""
-        found = {}
+        """The figures to log with a run, as `set.metric.model` and `set.source.wer.model`."""
+        found = {
+            f"{part.replace(' ', '.')}.wer.{model}": wer
+            for part, rates in self.word_error_rates().items()
+            for model, wer in rates.items()
+        }
         for model, facts in self.models.items():
             for name in self.sets:
-                found[f"{name}.wer.{model}"] = self.wer(name, model)
                 found[f"{name}.cer.{model}"] = self.cer(name, model)
             found[f"invented_words_per_minute.{model}"] = self.invented_words_per_minute(model)
             found[f"real_time_factor.{model}"] = facts.real_time_factor

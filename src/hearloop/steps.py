@@ -331,7 +331,7 @@ def _evaluate(run: Run, snapshot: str, bundle: str) -> tuple[bytes, dict[str, An
     if expected is not None:
         run.records.keep(REFERENCE, expected)
     return evaluation.to_json().encode(), {
-        "wer": {name: {model: evaluation.wer(name, model) for model in models} for name in sets},
+        "wer": evaluation.word_error_rates(),
         "figures": evaluation.metrics(),
         "profile": training_profile(quality, trained_on),
         "attached": [REPORT, VERDICT] if expected is None else [REPORT, VERDICT, REFERENCE],

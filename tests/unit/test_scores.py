@@ -1,7 +1,16 @@
 import pytest
 
 from hearloop.errors import InvalidInput
-from hearloop.scores import CHALLENGER, CHAMPION, GOLDEN, NEW, Evaluation, rate, sliced
+from hearloop.scores import (
+    CHALLENGER,
+    CHAMPION,
+    GOLDEN,
+    NEW,
+    Evaluation,
+    JudgedSet,
+    rate,
+    sliced,
+)
 from tests.unit.judged import WORDS, errors, evaluation, judged_set
 
 OLD, WORSE, BETTER = errors(0.04), errors(0.60, seed=1), errors(0.14, seed=2)
@@ -20,6 +29,21 @@ def test_figures_come_from_the_counts() -> None:
     assert found.invented_words_per_minute(CHALLENGER) == pytest.approx(24.0)
     assert found.metrics()["golden.wer.challenger"] == found.wer(GOLDEN, CHALLENGER)
     assert found.metrics()["real_time_factor.champion"] == 0.005
+
+
+def test_a_set_of_several_kinds_of_corpus_has_a_rate_for_each() -> None:
+    heard = judged_set(OLD, OLD, slices={"source": "synthetic"}).utterances
+    unheard = judged_set(WORSE, BETTER, slices={"source": "prompts"}).utterances
+    mixed = JudgedSet(snapshots=("digest",), utterances=(*heard, *unheard))
+
+    found = evaluation(judged_set(OLD, OLD, slices={"source": "synthetic"}), mixed)
+
+    rates = found.word_error_rates()
+    assert set(rates) == {"golden", "new", "new synthetic", "new prompts"}
+    assert rates["new prompts"][CHALLENGER] == pytest.approx(BETTER.mean() / WORDS)
+    assert rates["new synthetic"][CHALLENGER] == pytest.approx(OLD.mean() / WORDS)
+    assert rates["new"][CHALLENGER] == pytest.approx((OLD.mean() + BETTER.mean()) / 2 / WORDS)
+    assert found.metrics()["new.prompts.wer.challenger"] == rates["new prompts"][CHALLENGER]
 
 
 def test_a_rate_states_its_interval_and_what_it_rests_on() -> None:

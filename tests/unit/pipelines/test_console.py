@@ -52,6 +52,12 @@ def test_a_failure_is_shown_and_its_sentence_kept(log: Path) -> None:
     assert console.failure == "Row one is broken; mend it."
 
 
+def test_what_a_step_says_is_shown_as_it_is(log: Path) -> None:
+    terminal, _ = shown(log, told("train", "done", said="read [/tmp/run.log] and [bold]"))
+
+    assert "read [/tmp/run.log] and [bold]" in terminal
+
+
 def test_a_second_run_adds_to_the_log(log: Path) -> None:
     shown(log, "first\n")
     shown(log, "second\n")
@@ -86,7 +92,7 @@ SUMMARY: dict[str, Any] = {
     "reason": "Every needed check passed.",
     "version": "4",
     "outcome": "promoted",
-    "why": "the last step had enough answers",
+    "why": "the last step [2 of 2] had enough answers [/see the log]",
     "seconds": {"total": 61.4},
 }
 
@@ -97,5 +103,13 @@ def test_the_closing_table_has_the_error_rates_and_what_became_of_the_model() ->
     print_summary(SUMMARY, Console(file=terminal, width=100))
 
     text = terminal.getvalue()
-    for expected in ("50.0%", "12.5%", "4.0%", "0123456789ab", "pass: Every", "promoted", "61 s"):
+    for expected in (
+        "50.0%",
+        "12.5%",
+        "4.0%",
+        "0123456789ab",
+        "pass: Every",
+        "[/see the log]",
+        "61 s",
+    ):
         assert expected in text

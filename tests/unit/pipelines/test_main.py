@@ -1,4 +1,6 @@
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ from typer.testing import CliRunner
 from hearloop.errors import ConfigurationError
 from hearloop.recipe import Recipe
 from pipelines import recipes
-from pipelines.__main__ import app, changed, read_recipe
+from pipelines.__main__ import RUN_ID, app, changed, named, read_recipe
 
 SYNTHETIC = recipes.synthetic()
 
@@ -46,9 +48,16 @@ def test_a_recipe_is_read_from_a_file(tmp_path: Path) -> None:
     assert read_recipe(str(path)) == recipes.retrain(up_to=5)
 
 
-def test_an_unknown_recipe_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigurationError, match=r"no recipe 'nope'.*synthetic, retrain, prompts"):
-        read_recipe("nope")
+@pytest.mark.parametrize("place", ["s3://calls/june.csv", "../my speech/manifest.jsonl", "a:b"])
+def test_speech_of_ones_own_is_named_by_its_place(place: str) -> None:
+    assert read_recipe(f"folder:{place}") == recipes.folder(place)
+
+
+@pytest.mark.parametrize("name", ["nope", "folder:", "folder"])
+def test_an_unknown_recipe_is_refused_with_the_known_ones(name: str) -> None:
+    known = f"no recipe '{name}'.*synthetic, retrain, prompts, folder:"
+    with pytest.raises(ConfigurationError, match=known):
+        read_recipe(name)
 
 
 def test_a_printed_recipe_is_the_recipe(tmp_path: Path) -> None:
@@ -60,11 +69,25 @@ def test_a_printed_recipe_is_the_recipe(tmp_path: Path) -> None:
     assert Recipe.from_json((tmp_path / "a" / "b.json").read_text()) == recipes.prompts()
 
 
-@pytest.mark.parametrize("run_id", ["a/b", "-a", "a-", "", "a b", "x" * 64])
+@pytest.mark.parametrize("run_id", ["a/b", "-a", "a-", ".", " ", "a b", "x" * 64])
 def test_a_run_id_that_cannot_name_a_folder_or_a_label_is_refused(run_id: str) -> None:
     ended = CliRunner().invoke(
-        app, ["run", "--recipe", "synthetic", "--run-id", run_id or "."], catch_exceptions=True
+        app, ["run", "--recipe", "synthetic", "--run-id", run_id], catch_exceptions=True
     )
 
     assert isinstance(ended.exception, ConfigurationError)
     assert "cannot name a run" in str(ended.exception)
+
+
+def test_a_run_without_an_id_is_named_by_its_recipe_and_the_time() -> None:
+    assert re.fullmatch(r"synthetic-\d{8}-\d{6}", named("", SYNTHETIC))
+    assert named("mine", SYNTHETIC) == "mine"
+
+
+@pytest.mark.parametrize("name", ["my recipe", "a/b", "_", "ünder", "x" * 63])
+def test_the_name_of_a_recipe_need_not_be_one_of_a_run(name: str) -> None:
+    """People choose it; what is left of it names a folder and a label."""
+    given = named("", replace(SYNTHETIC, name=name))
+
+    assert RUN_ID.fullmatch(given)
+    assert named(given, SYNTHETIC) == given
