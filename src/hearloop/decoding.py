@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -11,7 +10,17 @@ import numpy.typing as npt
 from hearloop.architecture import OUTPUT_SECONDS
 from hearloop.tokenizer import BLANK, Tokenizer
 
-__all__ = ["Transcript", "Word", "log_likelihood", "plausibility", "transcribe"]
+__all__ = [
+    "LogProbs",
+    "Spelling",
+    "Transcript",
+    "Word",
+    "certainty",
+    "log_likelihood",
+    "plausibility",
+    "transcribe",
+    "transcript",
+]
 
 LogProbs = npt.NDArray[np.float32]
 """Natural log-probabilities, shape (frames, vocabulary), a frame every 40 ms."""
@@ -48,53 +57,104 @@ def transcribe(log_probs: LogProbs, tokenizer: Tokenizer) -> Transcript:
         log_probs: (frames, vocabulary); frame 0 is about the beginning of the recording.
         tokenizer: maps ids to characters.
     """
-    path = log_probs.argmax(axis=1)
-    changed = np.diff(path, prepend=BLANK) != 0
-    frames = np.flatnonzero(changed & (path != BLANK))
-    certainty = _certainty(log_probs)
-    text = tokenizer.decode(path[frames].tolist())
-    last = _last_frames(path, frames)
-    words = []
-    for first, end in _word_spans(text):
-        span = slice(frames[first], last[end - 1] + 1)
-        spoken = certainty[span][path[span] != BLANK]
-        words.append(
-            Word(
-                text=text[first:end],
-                start_s=round(span.start * OUTPUT_SECONDS, 3),
-                end_s=round(span.stop * OUTPUT_SECONDS, 3),
-                confidence=float(spoken.min()),
-            )
-        )
+    spelling = Spelling(tokenizer)
+    spelling.extend(log_probs.argmax(axis=1).tolist(), certainty(log_probs).tolist())
+    return transcript(spelling.words)
+
+
+def transcript(words: Sequence[Word]) -> Transcript:
+    """The transcript that consists of `words`."""
     confidence = float(np.mean([word.confidence for word in words])) if words else 0.0
     return Transcript(
         text=" ".join(word.text for word in words), words=tuple(words), confidence=confidence
     )
 
 
-def _certainty(log_probs: LogProbs) -> npt.NDArray[np.float32]:
-    """1 - entropy / log V of each frame (normalised entropy, arXiv 2212.08703)."""
-    entropy = -(np.exp(log_probs) * log_probs).sum(axis=1)
-    return np.clip(1.0 - entropy / np.log(log_probs.shape[1]), 0.0, 1.0)
+def certainty(log_probs: LogProbs) -> npt.NDArray[np.float32]:
+    """1 - entropy / log V of each frame of (..., V) (normalised entropy, arXiv 2212.08703)."""
+    entropy = -(np.exp(log_probs) * log_probs).sum(axis=-1)
+    return np.clip(1.0 - entropy / np.log(log_probs.shape[-1]), 0.0, 1.0)
 
 
-def _last_frames(path: npt.NDArray[np.intp], frames: npt.NDArray[np.intp]) -> list[int]:
-    """Last frame of the run of equal ids that begins at each of `frames`."""
-    ends = []
-    for first, following in pairwise([*frames.tolist(), len(path)]):
-        run = path[first:following] == path[first]
-        ends.append(first + (int(run.argmin()) if not run.all() else len(run)) - 1)
-    return ends
+class Spelling:
+    """Writes the words of a CTC path that arrives frame by frame."""
 
+    def __init__(self, tokenizer: Tokenizer, *, begins_s: float = 0.0) -> None:
+        """Frame 0 of the path is about the audio from `begins_s` on."""
+        self._tokenizer = tokenizer
+        self._begins_s = begins_s
+        self._frame = 0
+        self._previous = BLANK
+        self._whole: list[Word] = []
+        self._text = ""
+        """The whole words, a space after each: joined once, however long the utterance."""
+        self._letters = ""
+        self._first = self._last = 0
+        self._certainty = 1.0
 
-def _word_spans(text: str) -> list[tuple[int, int]]:
-    """First and one past the last character of each word of `text`."""
-    spans, start = [], 0
-    for word in text.split(" "):
-        if word:
-            spans.append((start, start + len(word)))
-        start += len(word) + 1
-    return spans
+    @property
+    def words(self) -> list[Word]:
+        """The words so far; the last one may still grow."""
+        return [*self._whole, self._word()] if self._letters else list(self._whole)
+
+    @property
+    def text(self) -> str:
+        """The words, joined."""
+        return f"{self._text}{self._letters}" if self._letters else self._text[:-1]
+
+    @property
+    def end_s(self) -> float | None:
+        """Where the last word ends so far; None before the first one."""
+        if self._letters:
+            return round(self._begins_s + (self._last + 1) * OUTPUT_SECONDS, 3)
+        return self._whole[-1].end_s if self._whole else None
+
+    @property
+    def within_word(self) -> bool:
+        """Whether the last word may still grow."""
+        return bool(self._letters)
+
+    def extend(self, path: Sequence[int], certainties: Sequence[float]) -> bool:
+        """Take the ids of the next frames and how certain each is. Did the words change?"""
+        grown = False
+        for index, certainty in zip(path, certainties, strict=True):
+            if index != BLANK:
+                grown |= self._write(index, certainty)
+            self._previous = index
+            self._frame += 1
+        return grown
+
+    def take(self) -> list[Word]:
+        """The words so far; what follows is written as if they had never been there."""
+        words = self.words
+        self._whole, self._text, self._letters, self._certainty = [], "", "", 1.0
+        return words
+
+    def _write(self, index: int, certainty: float) -> bool:
+        character = self._tokenizer.characters[index - 1]
+        begins = index != self._previous
+        if character == " ":
+            if begins and self._letters:
+                self._whole.append(self._word())
+                self._text += self._letters + " "
+                self._letters, self._certainty = "", 1.0
+            return False
+        if begins:
+            self._first = self._first if self._letters else self._frame
+            self._letters += character
+        elif not self._letters:  # `take` was called amid the frames of this character
+            return False
+        self._last = self._frame
+        self._certainty = min(self._certainty, certainty)
+        return begins
+
+    def _word(self) -> Word:
+        return Word(
+            text=self._letters,
+            start_s=round(self._begins_s + self._first * OUTPUT_SECONDS, 3),
+            end_s=round(self._begins_s + (self._last + 1) * OUTPUT_SECONDS, 3),
+            confidence=self._certainty,
+        )
 
 
 def log_likelihood(log_probs: LogProbs, ids: Sequence[int]) -> float:

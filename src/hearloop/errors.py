@@ -12,6 +12,7 @@
     │   ├── ValidationFailed    a snapshot breaks a critical expectation
     │   └── VersionRefused      a model version failed its checks and takes no traffic
     ├── ServiceUnavailable      a service we depend on did not answer
+    │   └── Overloaded          the recogniser has as many live streams as it can keep up with
     └── TrainingFailed          a training worker ended without a model
 
 Each message is one clear sentence: what is wrong, with which value, and what to do about it.
@@ -27,6 +28,7 @@ __all__ = [
     "InvalidInput",
     "InvalidTranscript",
     "NotFound",
+    "Overloaded",
     "ServiceUnavailable",
     "TrainingFailed",
     "ValidationFailed",
@@ -80,6 +82,14 @@ class VersionRefused(DataError):
 
 class ServiceUnavailable(HearloopError):
     """A service that we depend on did not answer."""
+
+
+class Overloaded(ServiceUnavailable):
+    """The recogniser has as many live streams as it can keep up with."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class TrainingFailed(HearloopError):

@@ -18,15 +18,16 @@ __all__ = [
     "CONFIGURATION",
     "FLOOR",
     "FRAME_SECONDS",
+    "HOP",
     "MEL_BINS",
     "SAMPLE_RATE",
-    "HOP",
     "WINDOW",
     "LogMelStream",
     "Matrix",
     "Samples",
     "Windows",
     "configuration_digest",
+    "cut",
     "log_mel",
     "log_mel_windows",
     "mel_centres",
@@ -167,12 +168,22 @@ class Windows:
             missing = (self.ready - 1) * HOP + WINDOW - lead - len(self._held)
             self._held = np.pad(self._held, (lead, max(0, missing)), mode="symmetric")
 
-    def take(self, frames: int) -> npt.NDArray[np.float32]:
-        """The windows (frames, 400) of the next frames; as many must be ready."""
-        windows = sliding_window_view(self._held, WINDOW)[: frames * HOP : HOP][:frames]
+    def missing(self, frames: int) -> int:
+        """Samples that have to arrive until `frames` frames are ready, unless the audio ends."""
+        lead = 0 if self._mirrored else _LEAD
+        return max(0, (frames - 1) * HOP + WINDOW - lead - len(self._held))
+
+    def take(self, frames: int) -> Samples:
+        """The samples that the windows of the next frames cover; as many must be ready."""
+        span = self._held[: (frames - 1) * HOP + WINDOW]
         self._held = self._held[frames * HOP :]
         self._frames += frames
-        return windows
+        return span
+
+
+def cut(spans: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Spans (..., s) of `Windows.take` as windows (..., frames, 400), without a copy."""
+    return sliding_window_view(spans, WINDOW, axis=-1)[..., ::HOP, :]
 
 
 class LogMelStream:
@@ -197,7 +208,7 @@ class LogMelStream:
 
     def _ready(self) -> Matrix:
         ready = self._windows.ready
-        return log_mel_windows(self._windows.take(ready)) if ready else _NOTHING.copy()
+        return log_mel_windows(cut(self._windows.take(ready))) if ready else _NOTHING.copy()
 
 
 _NOTHING: Final = np.empty((0, MEL_BINS), np.float32)

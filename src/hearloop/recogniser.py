@@ -37,8 +37,8 @@ class Recogniser:
 
     def __init__(self, bundle: Bundle, graph: Graph, tokenizer: Tokenizer) -> None:
         self.bundle = bundle
-        self._graph = graph
-        self._tokenizer = tokenizer
+        self.graph = graph
+        self.tokenizer = tokenizer
 
     @classmethod
     def load(cls, directory: Path) -> "Recogniser":
@@ -65,7 +65,7 @@ class Recogniser:
             x = np.full((len(batch), padded[batch[-1]], MEL_BINS), FLOOR, np.float32)
             for row, index in enumerate(batch):
                 x[row, : len(recordings[index])] = recordings[index]
-            answers, _ = self._graph.run(x, self._graph.initial_states(len(batch)))
+            answers, _ = self.graph.run(x, self.graph.initial_states(len(batch)))
             for row, index in enumerate(batch):
                 span = self.bundle.architecture.outputs(len(recordings[index]))
                 found[index] = answers[row, span]
@@ -85,11 +85,11 @@ class Recogniser:
     def plausibilities(self, samples: Samples, texts: Sequence[str]) -> list[float]:
         """`plausibility` of each of several texts; the graph runs once for all of them."""
         (log_probs,) = self.log_probs([log_mel(samples)])
-        encoded = [self._tokenizer.encode(text) for text in texts]
+        encoded = [self.tokenizer.encode(text) for text in texts]
         return [decoding.plausibility(log_probs, ids) for ids in encoded]
 
     def _decode(self, log_probs: npt.NDArray[np.float32]) -> Transcript:
-        return decoding.transcribe(log_probs, self._tokenizer)
+        return decoding.transcribe(log_probs, self.tokenizer)
 
 
 def _batches(lengths: Sequence[int]) -> list[list[int]]:
@@ -109,7 +109,7 @@ class Stream:
     def __init__(self, recogniser: Recogniser) -> None:
         self._recogniser = recogniser
         self._features = LogMelStream()
-        self._states = recogniser._graph.initial_states(1)
+        self._states = recogniser.graph.initial_states(1)
         self._waiting = np.empty((0, MEL_BINS), np.float32)
         self._log_probs: list[npt.NDArray[np.float32]] = []
 
@@ -134,5 +134,5 @@ class Stream:
         if not frames:
             return
         x, self._waiting = self._waiting[:frames], self._waiting[frames:]
-        log_probs, self._states = self._recogniser._graph.run(x[None], self._states)
+        log_probs, self._states = self._recogniser.graph.run(x[None], self._states)
         self._log_probs.append(log_probs[0])

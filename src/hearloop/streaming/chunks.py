@@ -1,0 +1,181 @@
+"""From the audio of one stream to the chunks that the graph takes.
+
+An utterance is recognised from zero states, as a recording of its own, so that it has the text
+that the same frames have offline. While nobody speaks the graph does not run: the frames that
+came last are kept, and go through it first once a voice begins.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from hearloop.architecture import DOWNSAMPLING, Architecture
+from hearloop.features import (
+    FLOOR,
+    FRAME_SECONDS,
+    HOP,
+    MEL_BINS,
+    SAMPLE_RATE,
+    WINDOW,
+    Matrix,
+    Samples,
+    Windows,
+)
+from hearloop.streaming.voice import VoiceActivity
+
+__all__ = ["CHUNK_FRAMES", "SPAN", "Chunk", "Chunker"]
+
+CHUNK_FRAMES: Final = 4 * DOWNSAMPLING
+"""Feature frames (160 ms) of a step of the graph."""
+SPAN: Final = (CHUNK_FRAMES - 1) * HOP + WINDOW
+"""Samples that the windows of a step cover."""
+_PREROLL: Final = 3
+"""Chunks (480 ms) that an utterance begins with: the detector is late, and the network was
+trained on recordings with a pause before the first word."""
+_OWN: Final = slice((WINDOW - HOP) // 2, (WINDOW - HOP) // 2 + CHUNK_FRAMES * HOP)
+"""The samples of a span that belong to its frames alone: the rest is shared with neighbours."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chunk:
+    """Input of one stream for one step of the graph."""
+
+    rows: Matrix
+    """(16, 80) log-mel features."""
+    begin_s: float
+    """Seconds of the stream before the first row."""
+    outputs: int = CHUNK_FRAMES // DOWNSAMPLING
+    """How many of its outputs count: what follows is only there to fill the chunk."""
+    first: bool = False
+    """Whether an utterance begins here: its states are zero."""
+
+
+class Chunker:
+    """Cuts the audio of one stream, recording by recording, into chunks.
+
+    With a detector of voice, only what was spoken becomes chunks; else everything does.
+    """
+
+    def __init__(self, architecture: Architecture, voice: VoiceActivity | None) -> None:
+        self.pending: deque[Chunk] = deque()
+        """Chunks that wait for the graph."""
+        self.voice_s = 0.0
+        """Where in the stream a voice was last heard."""
+        self._architecture = architecture
+        self._voice = voice
+        self._recent: deque[Matrix] = deque(maxlen=_PREROLL)
+        self._samples = 0
+        self.begin_recording()
+
+    @property
+    def samples(self) -> int:
+        """Samples of the stream so far."""
+        return self._samples
+
+    @property
+    def heard_s(self) -> float:
+        """Seconds of the stream whose frames have been taken."""
+        return min(self._origin + self._taken * HOP, self._samples) / SAMPLE_RATE
+
+    @property
+    def missing(self) -> int:
+        """Samples that have to arrive until the next chunk is complete."""
+        return self._windows.missing(CHUNK_FRAMES)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all of a recording that was ended has gone through the graph."""
+        return self._closed and not self.pending
+
+    def begin_recording(self) -> None:
+        """What follows is another recording: nothing before reaches into it."""
+        self._windows = Windows()
+        self._origin, self._taken = self._samples, 0
+        self.ending = False
+        """Whether the recording has been ended."""
+        self._closed = False
+        self._recent.clear()
+        self.rest()
+
+    def rest(self) -> None:
+        """The utterance is over; wait for the next one."""
+        self._active, self._fed = False, 0
+
+    def accept(self, samples: Samples) -> None:
+        """Take the next (n,) samples at 16 kHz of the recording."""
+        self._windows.accept(samples)
+        self._samples += len(samples)
+
+    def end(self) -> None:
+        """Say that the recording has no more audio."""
+        self._windows.finish()
+        self.ending = True
+        if not self._windows.ready:
+            self._close()
+
+    def span(self) -> Samples | None:
+        """Samples (2800,) of the next chunk, None while they are not complete.
+
+        Zeros fill up the last chunk of a recording. `take` is due with its features.
+        """
+        frames = min(self._windows.ready, CHUNK_FRAMES)
+        if not frames or (frames < CHUNK_FRAMES and not self.ending):
+            return None
+        self._frames = frames
+        span = self._windows.take(frames)
+        return span if frames == CHUNK_FRAMES else np.pad(span, (0, SPAN - len(span)))
+
+    def take(self, rows: Matrix, span: Samples) -> None:
+        """Take the features (16, 80) of the span."""
+        begin_s = (self._origin + self._taken * HOP) / SAMPLE_RATE
+        self._taken += self._frames
+        rows = rows[: self._frames]
+        voiced = self._voice is None or self._heard_voice(span[_OWN], begin_s)
+        self._recent.append(rows)
+        if self._active:
+            self._feed(rows, begin_s)
+        elif voiced:
+            self._active = True
+            kept = list(self._recent) if self._voice else [rows]
+            begin_s -= FRAME_SECONDS * sum(len(before) for before in kept[:-1])
+            for each in kept:
+                self._feed(each, begin_s)
+                begin_s += FRAME_SECONDS * len(each)
+        if self.ending and not self._windows.ready:
+            self._close()
+
+    def _heard_voice(self, samples: Samples, begin_s: float) -> bool:
+        assert self._voice
+        last = self._voice.last_voice(samples)
+        if last is not None:
+            self.voice_s = begin_s + last / SAMPLE_RATE
+        return last is not None
+
+    def _feed(self, rows: Matrix, begin_s: float) -> None:
+        """Whole chunks wait for the graph; a shorter one, the last, for its tail."""
+        if len(rows) == CHUNK_FRAMES:
+            self.pending.append(Chunk(rows=rows, begin_s=begin_s, first=not self._fed))
+            self._fed += CHUNK_FRAMES
+
+    def _close(self) -> None:
+        """Let the tail follow the last frames of an utterance that the end cuts off."""
+        self._closed = True
+        if not self._active and (self._voice or self._samples == self._origin):
+            return
+        rest = self._recent[-1] if self._taken % CHUNK_FRAMES else np.empty((0, MEL_BINS))
+        frames = self._architecture.padded_frames(self._fed + len(rest)) - self._fed
+        rows = np.full((-(-frames // CHUNK_FRAMES) * CHUNK_FRAMES, MEL_BINS), FLOOR, np.float32)
+        rows[: len(rest)] = rest
+        begin_s = (self._origin + (self._taken - len(rest)) * HOP) / SAMPLE_RATE
+        for at in range(0, len(rows), CHUNK_FRAMES):
+            self.pending.append(
+                Chunk(
+                    rows=rows[at : at + CHUNK_FRAMES],
+                    begin_s=begin_s + at * FRAME_SECONDS,
+                    outputs=min(frames - at, CHUNK_FRAMES) // DOWNSAMPLING,
+                    first=not self._fed,
+                )
+            )
+            self._fed += CHUNK_FRAMES
