@@ -124,5 +124,10 @@ def launcher(settings: Settings) -> PipelineLauncher:
     from hearloop.launchers import KfpLauncher, SubprocessLauncher
 
     if settings.kfp_host:
-        return KfpLauncher(settings.kfp_host, settings.kfp_package)
+        return KfpLauncher(
+            settings.kfp_host,
+            settings.kfp_package,
+            image=settings.kfp_image,
+            service_account=settings.kfp_service_account,
+        )
     return SubprocessLauncher(settings.pipeline_runs)

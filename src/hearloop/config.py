@@ -98,6 +98,10 @@ class Settings(BaseSettings):
     """KFP API that retrains are submitted to; empty runs them as processes of this machine."""
     kfp_package: Path = Path("pipelines/continuous_learning.yaml")
     """The compiled pipeline that is submitted."""
+    kfp_image: str = ""
+    """Image of its steps; empty takes the one that it was compiled with."""
+    kfp_service_account: str = "hearloop-pipeline"
+    """What its steps run as; empty takes KFP's own."""
     pipeline_runs: Path = Path("runs/pipelines")
     """Recipes, logs and exit statuses of the runs that are processes of this machine."""
     cache: Path = Path("runs/cache")

@@ -24,9 +24,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+
+import yaml
 
 from hearloop.errors import NotFound, ServiceUnavailable
 
@@ -151,33 +154,78 @@ def _lock_before_it_begins(lock: IO[str], begun: Path) -> bool:
 
 
 class KfpLauncher:
-    """Runs a compiled pipeline on a KFP server; the run's name there is its run id."""
+    """Runs a compiled pipeline on a KFP server; the run's name there is its run id.
+
+    image: what the steps run in, else the image that the pipeline was compiled with.
+    service_account: of the steps' pods, else KFP's own.
+    """
 
     EXPERIMENT = "hearloop"
 
-    def __init__(self, host: str, package: Path) -> None:
+    def __init__(
+        self, host: str, package: Path, *, image: str = "", service_account: str = ""
+    ) -> None:
         self._host = host
         self._package = package
+        self._image = image
+        self._service_account = service_account or None
         self._client: kfp.Client | None = None
 
     def launch(self, run_id: str, recipe: str) -> None:
         """Start a run, unless the server has one of that name. Raises ServiceUnavailable."""
         if self.status(run_id) != "unknown":
             return
-        self._call(
-            "create_run_from_pipeline_package",
-            str(self._package),
-            arguments={"recipe": recipe, "run_id": run_id},
-            run_name=run_id,
-            experiment_name=self.EXPERIMENT,
-        )
+        with self._compiled() as package:
+            self._call(
+                "create_run_from_pipeline_package",
+                str(package),
+                arguments={"recipe": recipe, "run_id": run_id},
+                run_name=run_id,
+                experiment_name=self.EXPERIMENT,
+                service_account=self._service_account,
+            )
+
+    def schedule(self, name: str, recipe: str, cron: str) -> None:
+        """Run a pipeline that takes a recipe alone again and again, one run at a time.
+
+        cron: six fields, seconds first, in UTC. A schedule of that name is replaced, after the new
+        one stands. Raises ServiceUnavailable.
+        """
+        experiment = self._call("create_experiment", self.EXPERIMENT).experiment_id
+        named = _named(name)
+        listed = self._call("list_recurring_runs", experiment_id=experiment, filter=named)
+        earlier = [one.recurring_run_id for one in listed.recurring_runs or ()]
+        with self._compiled() as package:
+            self._call(
+                "create_recurring_run",
+                experiment,
+                name,
+                cron_expression=cron,
+                no_catchup=True,
+                params={"recipe": recipe},
+                pipeline_package_path=str(package),
+                service_account=self._service_account,
+            )
+        for one in earlier:
+            self._call("delete_recurring_run", one)
+
+    @contextmanager
+    def _compiled(self) -> Iterator[Path]:
+        """The package with the image of this deployment."""
+        if not self._image:
+            yield self._package
+            return
+        pipeline, *platforms = yaml.safe_load_all(self._package.read_text())
+        for executor in pipeline["deploymentSpec"]["executors"].values():
+            executor["container"]["image"] = self._image
+        with tempfile.TemporaryDirectory() as folder:
+            package = Path(folder, self._package.name)
+            package.write_text(yaml.safe_dump_all([pipeline, *platforms]))
+            yield package
 
     def status(self, run_id: str) -> str:
         """One of `unknown`, `running`, `succeeded`, `failed`. Raises ServiceUnavailable."""
-        named = {"operation": "EQUALS", "key": "display_name", "stringValue": run_id}
-        found = self._call(
-            "list_runs", page_size=1, filter=json.dumps({"predicates": [named]})
-        ).runs
+        found = self._call("list_runs", page_size=1, filter=_named(run_id)).runs
         if not found:
             return "unknown"
         return {"SUCCEEDED": "succeeded", "FAILED": "failed", "CANCELED": "failed"}.get(
@@ -197,6 +245,12 @@ class KfpLauncher:
                 f"The KFP server at {self._host} did not answer {method}: {error}; "
                 "check its address and that it runs."
             ) from error
+
+
+def _named(name: str) -> str:
+    """KFP's filter for what has that name."""
+    predicate = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
+    return json.dumps({"predicates": [predicate]})
 
 
 if __name__ == "__main__":

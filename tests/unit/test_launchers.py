@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlparse
 
 import psutil
@@ -116,6 +118,8 @@ class KfpServer(BaseHTTPRequestHandler):
     """The few routes of the KFP 2 API that the client calls."""
 
     runs: list[dict[str, object]]
+    schedules: list[dict[str, Any]]
+    numbers: Iterator[int]
 
     def do_GET(self) -> None:
         url = urlparse(self.path)
@@ -126,11 +130,25 @@ class KfpServer(BaseHTTPRequestHandler):
             assert (predicate["operation"], predicate["key"]) == ("EQUALS", "display_name")
             name = predicate["stringValue"]
             self._answer({"runs": [run for run in self.runs if run["display_name"] == name]})
+        elif url.path.endswith("/recurringruns"):
+            self._answer({"recurringRuns": self.schedules})
         else:
             self._answer({})
 
+    def do_DELETE(self) -> None:
+        name = urlparse(self.path).path.rpartition("/")[2]
+        self.schedules[:] = [one for one in self.schedules if one["recurring_run_id"] != name]
+        self._answer({})
+
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path.endswith("/experiments"):
+            self._answer({"experiment_id": "e1", "display_name": "hearloop"})
+            return
+        if self.path.endswith("/recurringruns"):
+            self.schedules.append(body | {"recurring_run_id": f"s{next(self.numbers)}"})
+            self._answer(self.schedules[-1])
+            return
         self.runs.append(body | {"run_id": str(len(self.runs)), "state": "PENDING"})
         self._answer(self.runs[-1])
 
@@ -148,7 +166,7 @@ class KfpServer(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def kfp_server() -> Iterator[tuple[str, list[dict[str, object]]]]:
-    KfpServer.runs = []
+    KfpServer.runs, KfpServer.schedules, KfpServer.numbers = [], [], itertools.count(1)
     server = ThreadingHTTPServer(("127.0.0.1", 0), KfpServer)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -193,6 +211,42 @@ def test_kfp_runs_once_with_its_recipe_and_is_followed(
     assert one.status("retrain-1") == "failed"
     run["state"] = "SUCCEEDED"
     assert one.status("retrain-1") == "succeeded"
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning:kfp", "ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_kfp_steps_run_in_the_image_and_as_the_account_of_the_deployment(
+    tmp_path: Path, kfp_server: tuple[str, list[dict[str, object]]]
+) -> None:
+    host, runs = kfp_server
+    package = compiled(tmp_path)
+    before = package.read_text()
+    KfpLauncher(host, package, image="registry/steps@sha256:1", service_account="steps").launch(
+        "r1", "{}"
+    )
+    (run,) = runs
+    assert run["service_account"] == "steps"
+    (executor,) = run["pipeline_spec"]["deploymentSpec"]["executors"].values()  # type: ignore[index]
+    assert executor["container"]["image"] == "registry/steps@sha256:1"
+    assert package.read_text() == before
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning:kfp", "ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_schedule_of_the_same_name_takes_the_place_of_the_earlier_one(
+    tmp_path: Path, kfp_server: tuple[str, list[dict[str, object]]]
+) -> None:
+    host, _ = kfp_server
+    one = KfpLauncher(host, compiled(tmp_path), service_account="steps")
+    one.schedule("weekly", '{"name": "x"}', "0 0 3 * * 1")
+    one.schedule("weekly", '{"name": "y"}', "0 0 4 * * 1")
+    (schedule,) = KfpServer.schedules
+    assert schedule["display_name"] == "weekly"
+    assert schedule["trigger"]["cron_schedule"]["cron"] == "0 0 4 * * 1"
+    assert schedule["runtime_config"]["parameters"] == {"recipe": '{"name": "y"}'}
+    assert schedule["service_account"] == "steps"
+    assert (schedule["max_concurrency"], schedule["mode"]) == (1, "ENABLE")
+    assert schedule["no_catchup"] is True
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning:kfp", "ignore::DeprecationWarning")
