@@ -1,16 +1,15 @@
 """What Hearloop remembers in SQL: SQLite here, Postgres by URL.
 
-This module holds the one MetaData, the engine, and the two tables that several rooms write:
-decisions (append-only) and claims. Rollouts and corrections have their tables beside it.
+This module holds the one MetaData, the engine, and the table that several rooms write: the
+append-only log of decisions. Rollouts and corrections have their tables beside it.
 
-    >>> database = engine(settings)
-    >>> Claims(database).claim("run-5f2c", owner="monitor")
-    True
-    >>> Decisions(database).append(
-    ...     kind="trigger", subject="run-5f2c", decision="retrain", reason="harm on 14 calls"
+    >>> Decisions(engine(settings)).append(
+    ...     kind="retrain", subject="run-5f2c", decision="start", reason="harm on 14 calls"
     ... )
+    True
 """
 
+import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,12 +36,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError as DuplicateKey
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
 
 from hearloop.config import Settings
-from hearloop.errors import ConfigurationError, ServiceUnavailable
+from hearloop.errors import ConfigurationError
 
-__all__ = ["Claims", "Decision", "Decisions", "engine", "ensure_tables", "metadata"]
+__all__ = ["Decision", "Decisions", "engine", "ensure_tables", "metadata"]
 
 BUSY_SECONDS = 30.0
 """How long a writer waits for another before SQLite calls the database locked."""
@@ -62,23 +61,16 @@ decisions = Table(
     Column("at", DateTime(timezone=True), nullable=False),
 )
 
-claims = Table(
-    "claims",
-    metadata,
-    Column("key", String(128), primary_key=True),
-    Column("owner", String(128), nullable=False),
-    Column("at", DateTime(timezone=True), nullable=False),
-)
-
 
 def engine(settings: Settings) -> Engine:
     """An engine for the settings' database. Connections are made when first needed."""
     url = make_url(settings.database_url)
     if url.get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True)
-    if url.database and url.database != ":memory:":
+    if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    database = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+    # A file is opened in microseconds: no pool, which would leave open files to the collector.
+    database = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, poolclass=NullPool)
     event.listen(database, "connect", _configure_sqlite)
     event.listen(database, "begin", _begin_sqlite)
     return database
@@ -90,16 +82,10 @@ def ensure_tables(database: Engine, *tables: Table) -> None:
     Raises ConfigurationError for tables of another version of Hearloop and ServiceUnavailable
     for a database that cannot be used.
     """
-    try:
-        with database.begin() as connection:
-            metadata.create_all(connection, tables=tables)
-            for table in tables:
-                _require_columns(connection, table)
-    except OperationalError as error:
-        raise ServiceUnavailable(
-            f"The database {database.url.render_as_string()} cannot be used: {error.orig}; "
-            "check HEARLOOP_DATABASE_URL."
-        ) from error
+    with database.begin() as connection:
+        metadata.create_all(connection, tables=tables)
+        for table in tables:
+            _require_columns(connection, table)
 
 
 def _require_columns(connection: Connection, table: Table) -> None:
@@ -150,7 +136,7 @@ class Decisions:
         about; without one, each call records.
         """
         row = {
-            "identity": identity or uuid.uuid4().hex,
+            "identity": hashlib.sha256((identity or uuid.uuid4().hex).encode()).hexdigest(),
             "kind": kind,
             "subject": subject,
             "decision": decision,
@@ -158,7 +144,12 @@ class Decisions:
             "evidence": dict(evidence or {}),
             "at": datetime.now(UTC),
         }
-        return _insert_new(self._database, decisions, row)
+        try:
+            with self._database.begin() as connection:
+                connection.execute(insert(decisions).values(**row))
+        except DuplicateKey:
+            return False
+        return True
 
     def list(
         self, *, kind: str | None = None, subject: str | None = None, after: int = 0
@@ -171,33 +162,6 @@ class Decisions:
             query = query.where(decisions.c.subject == subject)
         with self._database.connect() as connection:
             return [_decision(row._mapping) for row in connection.execute(query)]
-
-
-class Claims:
-    """Who may do what must be done once: the first to claim a key owns it for good."""
-
-    def __init__(self, database: Engine) -> None:
-        self._database = database
-        ensure_tables(database, claims)
-
-    def claim(self, key: str, *, owner: str) -> bool:
-        """Whether `owner` holds `key` now, by this call or by an earlier one of its own."""
-        row = {"key": key, "owner": owner, "at": datetime.now(UTC)}
-        return _insert_new(self._database, claims, row) or self.owner(key) == owner
-
-    def owner(self, key: str) -> str | None:
-        """Who holds `key`, if anybody."""
-        with self._database.connect() as connection:
-            return connection.scalar(select(claims.c.owner).where(claims.c.key == key))
-
-
-def _insert_new(database: Engine, table: Table, row: Mapping[str, Any]) -> bool:
-    try:
-        with database.begin() as connection:
-            connection.execute(insert(table).values(**row))
-    except DuplicateKey:
-        return False
-    return True
 
 
 def _decision(row: Mapping[Any, Any]) -> Decision:
