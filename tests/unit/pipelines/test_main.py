@@ -94,11 +94,9 @@ def test_the_name_of_a_recipe_need_not_be_one_of_a_run(name: str) -> None:
 
 
 def test_a_schedule_of_five_fields_is_refused_before_anything_is_asked() -> None:
-    ended = CliRunner().invoke(
-        app,
-        ["schedule", "weekly", "--host", "http://127.0.0.1:9", "--recipe", "synthetic"]
-        + ["--cron", "0 3 * * 1"],
-    )
+    asked = ["schedule", "weekly", "--host", "http://127.0.0.1:9", "--recipe", "synthetic"]
+
+    ended = CliRunner().invoke(app, [*asked, "--cron", "0 3 * * 1"])
 
     assert isinstance(ended.exception, ConfigurationError)
     assert "has 5 fields where KFP takes 6" in str(ended.exception)
