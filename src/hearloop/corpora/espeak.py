@@ -1,5 +1,6 @@
 """Speech from espeak-ng, whose library and data come in the wheel `espeakng-loader`."""
 
+import io
 import json
 import struct
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import espeakng_loader
 import numpy as np
@@ -15,7 +17,7 @@ import soxr
 from hearloop.audio import SAMPLE_RATE, Samples
 from hearloop.errors import ConfigurationError
 
-__all__ = ["VARIANTS", "Voice", "speak"]
+__all__ = ["VARIANTS", "Voice", "speak", "speak_all"]
 
 VARIANTS = tuple(f"m{n}" for n in range(1, 9)) + tuple(f"f{n}" for n in range(1, 6))
 """Male and female variants that espeak-ng can lay over each accent."""
@@ -54,38 +56,50 @@ def speak(voice: Voice, sentences: Sequence[str]) -> list[Samples]:
     Returns float32 mono samples (n,) at SAMPLE_RATE. Raises ConfigurationError for a voice that
     espeak-ng does not have.
     """
-    task = {
+    return speak_all([(voice, sentences)])[0]
+
+
+def speak_all(tasks: Sequence[tuple[Voice, Sequence[str]]]) -> list[list[Samples]]:
+    """`speak` for several voices: a process has to start only once for all of them."""
+    request = {
         "library": espeakng_loader.get_library_path(),
         "data_folder": espeakng_loader.get_data_path(),
-        "voice": f"{_VOICE_FILES.get(voice.accent, voice.accent)}+{voice.variant}",
-        "rate": voice.rate,
-        "pitch": voice.pitch,
-        "pitch_range": voice.pitch_range,
-        "sentences": list(sentences),
+        "tasks": [_task(voice, sentences) for voice, sentences in tasks],
     }
     done = subprocess.run(
         [sys.executable, "-I", "-S", str(_PROCESS)],
-        input=json.dumps(task).encode(),
+        input=json.dumps(request).encode(),
         capture_output=True,
         timeout=_SECONDS_TO_SPEAK,
         check=False,
     )
     if done.returncode:
         reason = done.stderr.decode(errors="replace").strip().splitlines() or ["it crashed"]
+        names = " or ".join(dict.fromkeys(voice.name for voice, _ in tasks))
         raise ConfigurationError(
-            f"espeak-ng cannot speak as {voice.name}: {reason[-1]}; choose an accent and a "
-            "variant that espeak-ng has."
+            f"espeak-ng cannot speak as {names}: {reason[-1]}; choose an accent and a variant "
+            "that espeak-ng has."
         )
-    return _samples(done.stdout)
+    answer = io.BytesIO(done.stdout)
+    return [_samples(answer, len(sentences)) for _, sentences in tasks]
 
 
-def _samples(answer: bytes) -> list[Samples]:
-    (rate,) = struct.unpack_from("<I", answer)
-    position, spoken = 4, []
-    while position < len(answer):
-        (length,) = struct.unpack_from("<I", answer, position)
-        pcm = np.frombuffer(answer, "<i2", length // 2, position + 4)
+def _task(voice: Voice, sentences: Sequence[str]) -> dict[str, object]:
+    return {
+        "voice": f"{_VOICE_FILES.get(voice.accent, voice.accent)}+{voice.variant}",
+        "rate": voice.rate,
+        "pitch": voice.pitch,
+        "pitch_range": voice.pitch_range,
+        "sentences": list(sentences),
+    }
+
+
+def _samples(answer: BinaryIO, count: int) -> list[Samples]:
+    (rate,) = struct.unpack("<I", answer.read(4))
+    spoken = []
+    for _ in range(count):
+        (length,) = struct.unpack("<I", answer.read(4))
+        pcm = np.frombuffer(answer.read(length), "<i2")
         samples = soxr.resample(pcm.astype(np.float32) / 32768, rate, SAMPLE_RATE)
         spoken.append(samples.astype(np.float32))
-        position += 4 + length
     return spoken

@@ -6,15 +6,16 @@ ever puts a voice or a sentence of the training split into another.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 import numpy as np
 
 from hearloop.audio import SAMPLE_RATE, Samples, add_noise, encode_flac, telephone
-from hearloop.corpora.espeak import VARIANTS, Voice, speak
+from hearloop.corpora.espeak import VARIANTS, Voice, speak_all
 from hearloop.corpora.grammar import sentence
 from hearloop.corpora.splits import number, split_of
 from hearloop.corpora.utterance import Utterance
@@ -44,8 +45,10 @@ FIRST_CALL = datetime(2024, 1, 1, 8, tzinfo=UTC)
 
 _WORKERS = 2
 """Threads: each waits for an espeak-ng process, then adds noise; more gains nothing on 2 cores."""
-_AHEAD = 8
-"""Calls spoken ahead of the consumer: bounds memory to a few MB."""
+_BATCH = 4
+"""Calls that one espeak-ng process speaks: it takes as long to start as to speak ten sentences."""
+_AHEAD = 3
+"""Batches spoken ahead of the consumer: bounds memory to a few MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,14 +88,14 @@ def calls(
     ConfigurationError when the split has no speakers.
     """
     scripts = _scripts(corpus, split, count, utterances_per_call)
-    waiting: deque[Future[SyntheticCall]] = deque()
+    waiting: deque[Future[list[SyntheticCall]]] = deque()
     with ThreadPoolExecutor(_WORKERS) as pool:
-        for script in scripts:
-            waiting.append(pool.submit(_spoken, script))
+        while batch := list(islice(scripts, _BATCH)):
+            waiting.append(pool.submit(_spoken, batch))
             if len(waiting) > _AHEAD:
-                yield waiting.popleft().result()
+                yield from waiting.popleft().result()
         while waiting:
-            yield waiting.popleft().result()
+            yield from waiting.popleft().result()
 
 
 def utterances(corpus: SyntheticCorpus) -> Iterator[Utterance]:
@@ -158,12 +161,16 @@ def _scripts(
         )
 
 
-def _spoken(script: _Script) -> SyntheticCall:
+def _spoken(scripts: Sequence[_Script]) -> list[SyntheticCall]:
+    voices = speak_all([(script.speaker.voice, script.sentences) for script in scripts])
+    return [_heard(script, spoken) for script, spoken in zip(scripts, voices, strict=True)]
+
+
+def _heard(script: _Script, said: Sequence[Samples]) -> SyntheticCall:
+    """A call as it arrives, with the noise around its speaker and by the line that it took."""
     rng = np.random.default_rng(number(script.call))
     spoken = []
-    for text, samples in zip(
-        script.sentences, speak(script.speaker.voice, script.sentences), strict=True
-    ):
+    for text, samples in zip(script.sentences, said, strict=True):
         heard = add_noise(_placed(samples, rng), script.speaker.snr_db, rng)
         spoken.append((text, telephone(heard) if script.telephone else heard))
     voice = script.speaker.voice

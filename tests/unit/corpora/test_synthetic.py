@@ -6,6 +6,7 @@ import pytest
 import soundfile
 
 from hearloop.corpora import synthetic
+from hearloop.corpora.espeak import Voice, speak
 from hearloop.errors import ConfigurationError
 from hearloop.recipe import PerSplit, Split, SyntheticCorpus
 
@@ -107,7 +108,7 @@ def test_a_telephone_call_has_no_sound_above_its_band() -> None:
 
 @pytest.mark.parametrize("accent", ["en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd"])
 def test_new_accents_sound_unlike_the_known_one(accent: str) -> None:
-    voice = synthetic.Voice(accent="en-gb", variant="m1", rate=170, pitch=50, pitch_range=50)
-    other = synthetic.Voice(accent=accent, variant="m1", rate=170, pitch=50, pitch_range=50)
+    voice = Voice(accent="en-gb", variant="m1", rate=170, pitch=50, pitch_range=50)
+    other = Voice(accent=accent, variant="m1", rate=170, pitch=50, pitch_range=50)
     sentences = ["my account number is nine four one"]
-    assert synthetic.speak(voice, sentences)[0].shape != synthetic.speak(other, sentences)[0].shape
+    assert speak(voice, sentences)[0].shape != speak(other, sentences)[0].shape
