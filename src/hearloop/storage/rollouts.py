@@ -1,7 +1,6 @@
 """Rollouts and the traffic in force, in a SQL database: SQLite here, Postgres by settings."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
@@ -18,9 +17,9 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError
 
-from hearloop.errors import Conflict, ServiceUnavailable
+from hearloop.errors import Conflict
 from hearloop.rollout import RolloutState, Traffic
 from hearloop.storage.tables import ensure_tables, metadata
 
@@ -59,7 +58,7 @@ class SqlRolloutStore:
         query = select(ROLLOUTS.c.state).where(
             ROLLOUTS.c.model == self._model, ROLLOUTS.c.version == version
         )
-        with _answers(self._engine), self._engine.connect() as connection:
+        with self._engine.connect() as connection:
             state = connection.execute(query).scalar()
         return None if state is None else RolloutState.from_json(state)
 
@@ -70,7 +69,7 @@ class SqlRolloutStore:
             .where(ROLLOUTS.c.model == self._model, ROLLOUTS.c.finished.is_(False))
             .order_by(ROLLOUTS.c.began_at)
         )
-        with _answers(self._engine), self._engine.connect() as connection:
+        with self._engine.connect() as connection:
             return [RolloutState.from_json(state) for state in connection.execute(query).scalars()]
 
     def save(self, state: RolloutState) -> RolloutState:
@@ -82,7 +81,7 @@ class SqlRolloutStore:
             "state": saved.to_json(),
         }
         try:
-            with _answers(self._engine), self._engine.begin() as connection:
+            with self._engine.begin() as connection:
                 if state.revision == 0:
                     stored = connection.execute(
                         insert(ROLLOUTS).values(
@@ -126,7 +125,7 @@ class SqlTrafficStore:
         """
         query = select(TRAFFIC.c.traffic, TRAFFIC.c.bundles).where(TRAFFIC.c.model == self._model)
         ensure_tables(self._engine, TRAFFIC)
-        with _answers(self._engine), self._engine.connect() as connection:
+        with self._engine.connect() as connection:
             stored = connection.execute(query).one_or_none()
         return None if stored is None else (Traffic(**stored.traffic), stored.bundles)
 
@@ -134,17 +133,6 @@ class SqlTrafficStore:
         """Store the traffic in place of what was stored. Raises ServiceUnavailable."""
         ensure_tables(self._engine, TRAFFIC)
         row = {"model": self._model, "traffic": asdict(traffic), "bundles": dict(bundles)}
-        with _answers(self._engine), self._engine.begin() as connection:
+        with self._engine.begin() as connection:
             connection.execute(delete(TRAFFIC).where(TRAFFIC.c.model == self._model))
             connection.execute(insert(TRAFFIC).values(**row))
-
-
-@contextmanager
-def _answers(engine: Engine) -> Iterator[None]:
-    try:
-        yield
-    except OperationalError as error:
-        raise ServiceUnavailable(
-            f"The database {engine.url.render_as_string()} did not answer ({error.orig}); "
-            "check HEARLOOP_DATABASE_URL."
-        ) from error

@@ -23,6 +23,7 @@ from sqlalchemy import (
     Connection,
     DateTime,
     Engine,
+    ExceptionContext,
     Integer,
     MetaData,
     String,
@@ -36,10 +37,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError as DuplicateKey
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from hearloop.config import Settings
-from hearloop.errors import ConfigurationError
+from hearloop.errors import ConfigurationError, ServiceUnavailable
 
 __all__ = ["Decision", "Decisions", "engine", "ensure_tables", "metadata"]
 
@@ -63,17 +65,31 @@ decisions = Table(
 
 
 def engine(settings: Settings) -> Engine:
-    """An engine for the settings' database. Connections are made when first needed."""
+    """An engine for the settings' database. Connections are made when first needed.
+
+    Whatever is asked of it raises ServiceUnavailable while the database is away.
+    """
     url = make_url(settings.database_url)
-    if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
-    if url.database:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    # A file is opened in microseconds: no pool, which would leave open files to the collector.
-    database = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, poolclass=NullPool)
-    event.listen(database, "connect", _configure_sqlite)
-    event.listen(database, "begin", _begin_sqlite)
+    if url.get_backend_name() == "sqlite":
+        if url.database:
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        # A file is opened in microseconds: no pool, which would leave open files to the collector.
+        database = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, poolclass=NullPool)
+        event.listen(database, "connect", _configure_sqlite)
+        event.listen(database, "begin", _begin_sqlite)
+    else:
+        database = create_engine(url, pool_pre_ping=True)
+    event.listen(database, "handle_error", _say_that_it_is_away)
     return database
+
+
+def _say_that_it_is_away(context: ExceptionContext) -> None:
+    """Raise ServiceUnavailable in place of what a driver says of a database that is away."""
+    if isinstance(context.sqlalchemy_exception, OperationalError) and context.engine is not None:
+        raise ServiceUnavailable(
+            f"The database {context.engine.url.render_as_string()} cannot be used: "
+            f"{context.original_exception}; check HEARLOOP_DATABASE_URL."
+        ) from context.original_exception
 
 
 def ensure_tables(database: Engine, *tables: Table) -> None:

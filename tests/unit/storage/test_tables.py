@@ -1,15 +1,18 @@
 import sqlite3
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Column, Engine, Integer, MetaData, Table, insert, select, text
 
 from hearloop.config import Settings
 from hearloop.errors import ConfigurationError, ServiceUnavailable
-from hearloop.storage.tables import Claims, Decisions, claims, engine
+from hearloop.storage.corrections import SqlCorrectionStore
+from hearloop.storage.rollouts import SqlRolloutStore
+from hearloop.storage.tables import Decisions, engine
 
 
 @pytest.fixture
@@ -53,58 +56,73 @@ def test_a_decision_with_an_identity_is_recorded_once(database: Engine) -> None:
     assert [each.decision for each in log.list()] == ["pass"]
 
 
-def test_of_many_that_claim_at_once_one_owns(settings: Settings) -> None:
+def test_of_many_that_record_the_same_decision_at_once_one_does(settings: Settings) -> None:
     ready = threading.Barrier(8)
 
-    def claim(number: int) -> bool:
-        mine = Claims(engine(settings))  # each with connections of its own, as processes have
+    def append(number: int) -> bool:
+        log = Decisions(engine(settings))  # each with connections of its own, as processes have
         ready.wait()
-        return mine.claim("run-1", owner=f"monitor-{number}")
+        return log.append(
+            kind="gate", subject="run-1", decision=str(number), reason="…", identity="i" * 200
+        )
 
     with ThreadPoolExecutor(8) as pool:
-        won = list(pool.map(claim, range(8)))
+        won = list(pool.map(append, range(8)))
 
     assert sum(won) == 1
-    assert Claims(engine(settings)).owner("run-1") == f"monitor-{won.index(True)}"
-
-
-def test_an_owner_that_asks_again_still_owns(database: Engine) -> None:
-    owned = Claims(database)
-    assert owned.owner("run-1") is None
-    assert owned.claim("run-1", owner="a")
-    assert owned.claim("run-1", owner="a")
-    assert not owned.claim("run-1", owner="b")
+    (kept,) = Decisions(engine(settings)).list()
+    assert kept.decision == str(won.index(True))
 
 
 def test_transactions_that_read_before_they_write_wait_for_each_other(settings: Settings) -> None:
     """SQLite refuses to turn a read into a write once others wrote, unless it began as one."""
-    Claims(engine(settings))
+    numbers = Table("numbers", MetaData(), Column("number", Integer, primary_key=True))
+    numbers.metadata.create_all(engine(settings))
 
-    def count_up(number: int) -> None:
+    def count_up(_: int) -> None:
         database = engine(settings)
-        for turn in range(5):
+        for _ in range(5):
             with database.begin() as connection:
-                seen = len(connection.execute(select(claims)).all())
-                row = {"key": str(seen), "owner": f"{number}-{turn}", "at": datetime.now(UTC)}
-                connection.execute(insert(claims).values(**row))
+                seen = len(connection.execute(select(numbers)).all())
+                connection.execute(insert(numbers).values(number=seen))
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(count_up, range(4)))
 
     with engine(settings).connect() as connection:
-        assert {int(key) for key in connection.scalars(select(claims.c.key))} == set(range(20))
+        assert set(connection.scalars(select(numbers.c.number))) == set(range(20))
 
 
 def test_tables_of_another_version_are_named(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     with sqlite3.connect(tmp_path / "deep" / "hearloop.db") as old:
-        old.execute("CREATE TABLE claims (key TEXT PRIMARY KEY, owner TEXT)")
+        old.execute("CREATE TABLE decisions (sequence INTEGER PRIMARY KEY, reason TEXT)")
     old.close()
-    with pytest.raises(ConfigurationError, match=r"claims .* has no at\."):
-        Claims(engine(settings))
+    with pytest.raises(ConfigurationError, match=r"decisions .* has no identity, kind"):
+        Decisions(engine(settings))
 
 
 def test_a_database_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "folder.db").mkdir()
     with pytest.raises(ServiceUnavailable, match=r"folder\.db"):
-        Claims(engine(Settings(database_url=f"sqlite:///{tmp_path}/folder.db")))
+        Decisions(engine(Settings(database_url=f"sqlite:///{tmp_path}/folder.db")))
+
+
+def test_a_database_that_goes_away_is_named_by_whatever_is_asked_of_it(
+    settings: Settings, tmp_path: Path
+) -> None:
+    log, corrections = Decisions(engine(settings)), SqlCorrectionStore(engine(settings))
+    rollouts = SqlRolloutStore(engine(settings), "hearloop")
+    with engine(settings).begin() as connection:
+        for table in ("decisions", "corrections", "rollouts"):
+            connection.execute(text(f"DROP TABLE {table}"))
+    asked: tuple[Callable[[], object], ...] = (
+        log.list,
+        lambda: log.append(kind="gate", subject="run-1", decision="pass", reason="better"),
+        corrections.last,
+        corrections.counts,
+        rollouts.unfinished,
+    )
+    for question in asked:
+        with pytest.raises(ServiceUnavailable, match=r"hearloop\.db cannot be used: no such table"):
+            question()
