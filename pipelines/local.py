@@ -1,7 +1,9 @@
 """Runs the pipeline on this machine with KFP's local runner, each step a process of its own."""
 
+import fcntl
 import json
 import os
+import shlex
 import signal
 import sys
 import tempfile
@@ -11,18 +13,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from kfp import local
 from rich.console import Console
 
 from hearloop import composition, run_records
-from hearloop.config import STACK_ENV, Settings
+from hearloop.config import Settings
 from hearloop.errors import HearloopError
 from hearloop.recipe import Recipe
 from pipelines.console import StageConsole, print_summary
 from pipelines.graph import continuous_learning
+
+if TYPE_CHECKING:
+    from hearloop.stack import Stack
 
 __all__ = ["SUMMARY", "StepFailed", "run_here"]
 
@@ -32,11 +37,15 @@ SUMMARY = "summary.json"
 SERVICES = "serving"
 """What a run needs of the stack, with all that it needs in turn; nobody watches for drift."""
 
+MONITOR = "monitoring"
+
 NO_PYTHON_IN_IMAGE_NAME = "You may be attemping to run a task that uses custom or non-Python base"
 """KFP's doubt about an image whose name lacks "python"; here the steps run in this environment."""
 
 EXECUTOR_MODULE = "kfp.dsl.executor_main"
 """Every step's command names it."""
+
+ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 
 END_SECONDS = 30.0
 """What a step that is told to end may take: training writes a checkpoint first."""
@@ -67,6 +76,7 @@ def run_here(recipe: Recipe, run_id: str) -> dict[str, Any]:
 def _run_graph(recipe: Recipe, run_id: str, folder: Path, shown: StageConsole) -> None:
     with ExitStack() as undo:
         undo.enter_context(_own_temporary_folder())
+        undo.enter_context(_quoted_interpreter())
         undo.enter_context(redirect_stdout(shown))
         undo.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", message=NO_PYTHON_IN_IMAGE_NAME)
@@ -92,18 +102,45 @@ def _summary(run_id: str, recipe: Recipe, total: float) -> dict[str, Any]:
 
 @contextmanager
 def _stack() -> Iterator[None]:
-    """The stack that settings point to, or one for as long as the run takes."""
-    if "HEARLOOP_S3__ENDPOINT_URL" in os.environ or STACK_ENV.exists():
+    """The stack that settings point to, or the one at home, which is started where it is down.
+
+    The last run to end stops what runs have started. A stack with a monitor was started by
+    somebody else, before or meanwhile, and goes on.
+    """
+    if "HEARLOOP_S3__ENDPOINT_URL" in os.environ:
         yield
         return
     from hearloop.stack import Stack
 
-    stack = Stack()
+    home = Stack().home
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "runs.lock").open("w") as users:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        stack = Stack()  # only now is it sure that no other run is about to stop it
+        try:
+            stack.up(SERVICES)
+            yield
+        finally:
+            with suppress(BlockingIOError):
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not _watched(stack):
+                    stack.down()
+
+
+def _watched(stack: "Stack") -> bool:
+    """Whether the drift monitor is up, which no run asks for."""
+    return any(one.name == MONITOR and one.state != "stopped" for one in stack.status())
+
+
+@contextmanager
+def _quoted_interpreter() -> Iterator[None]:
+    """KFP pastes `sys.executable` into a shell command: quote it, for its path may have spaces."""
+    before = sys.executable
+    sys.executable = shlex.quote(before)
     try:
-        stack.up(SERVICES)
         yield
     finally:
-        stack.down()
+        sys.executable = before
 
 
 @contextmanager
@@ -124,9 +161,12 @@ def _own_temporary_folder() -> Iterator[None]:
 
 @contextmanager
 def _steps_end_with_us() -> Iterator[None]:
-    """On SIGTERM end the running step too, which KFP would leave behind, then clean up."""
+    """When told to end, or when the terminal closes, end the running step too, which KFP would
+    leave behind, then clean up."""
 
     def end(number: int, frame: FrameType | None) -> None:
+        for each in told:
+            signal.signal(each, signal.SIG_IGN)  # a terminal that closes may tell us twice
         processes = _step_processes()
         for process in processes:
             with suppress(psutil.NoSuchProcess):
@@ -137,11 +177,14 @@ def _steps_end_with_us() -> Iterator[None]:
                 process.kill()
         sys.exit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, end)
+    # What nohup made us ignore stays ignored.
+    told = [each for each in ENDINGS if signal.getsignal(each) != signal.SIG_IGN]
+    before = {each: signal.signal(each, end) for each in told}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _step_processes() -> list[psutil.Process]:

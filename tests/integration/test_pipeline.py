@@ -57,12 +57,14 @@ class Workshop:
 
     folder: Path
     settings: Settings
+    python: Path
+    """The interpreter that runs are started with."""
 
     def start(self, recipe: Recipe, run_id: str) -> subprocess.Popen[str]:
         """`python -m pipelines run`."""
         path = self.folder / f"{run_id}.json"
         path.write_text(recipe.to_json())
-        command = [sys.executable, "-m", "pipelines", "run"]
+        command = [self.python, "-m", "pipelines", "run"]
         return subprocess.Popen(
             [*command, "--recipe", str(path), "--run-id", run_id],
             cwd=REPOSITORY,
@@ -100,7 +102,9 @@ class Workshop:
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    folder = tmp_path_factory.mktemp("workshop")
+    """As somebody has it who keeps their work in a folder whose name has a space."""
+    folder = tmp_path_factory.mktemp("work shop")
+    (folder / "venv").symlink_to(sys.prefix, target_is_directory=True)
     stack = Stack(folder / "stack", ports=Ports.free())
     stack.up("serving")
     try:
@@ -109,6 +113,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
             stack.settings.model_copy(
                 update={"pipeline_runs": folder / "runs", "cache": folder / "cache"}
             ),
+            folder / "venv" / "bin" / "python",
         )
     finally:
         stack.down()
@@ -116,13 +121,13 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
 
 @pytest.fixture(scope="module")
 def stopped(workshop: Workshop) -> int:
-    """The first run, told to end while its workers trained; returns its exit status."""
+    """The first run, whose terminal closed while its workers trained; returns its exit status."""
     log = workshop.settings.pipeline_runs / "first" / "pipeline.log"
     with workshop.start(TINY, "first") as process:
         while not any("staged.json" in line for line in workshop.processes("first")):
             assert process.poll() is None, process.communicate()
             time.sleep(0.2)  # until torchrun is there
-        process.terminate()
+        process.send_signal(signal.SIGHUP)
         process.communicate()
     assert '"step": "train", "state": "began"' in log.read_text()
     return process.returncode
@@ -139,7 +144,7 @@ def first(workshop: Workshop, stopped: int) -> subprocess.CompletedProcess[str]:
 def test_a_run_that_is_told_to_end_takes_its_workers_with_it(
     workshop: Workshop, stopped: int
 ) -> None:
-    assert stopped == 128 + signal.SIGTERM
+    assert stopped == 128 + signal.SIGHUP
     assert workshop.processes("first") == []
 
 
