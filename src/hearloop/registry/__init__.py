@@ -8,26 +8,24 @@
     PosixPath('runs/cache/models/3f6b…')
 
 A version is created last, after its files, datasets and metrics: what is visible is complete.
-MLflow keeps no history of aliases, so each move is also written to the log of decisions.
 """
 
-import json
-import os
 import shutil
 import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hearloop.bundle import Bundle, verify
 from hearloop.config import Settings
-from hearloop.errors import Conflict, HearloopError, IntegrityError, NotFound, ServiceUnavailable
-from hearloop.hidden_imports import load_mlflow
+from hearloop.errors import IntegrityError, NotFound
 from hearloop.lineage import ARTIFACT, DatasetUse, Lineage
-from hearloop.storage.tables import Decision, Decisions, engine
+from hearloop.registry.aliases import Aliases
+from hearloop.registry.connection import Connection, already_there
+from hearloop.registry.datasets import inputs, measured
+from hearloop.storage.tables import Decision
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -50,53 +48,31 @@ ATTACHMENTS_TAG = "hearloop.attachments"
 PARENT_TAG = "hearloop.parent"
 RUN_TAG = "hearloop.run"
 
-ALIAS_MOVED = "alias"
-"""Kind of the decisions that are our history of aliases."""
-
-DIGEST_CHARACTERS = 32
-"""Of a dataset's SHA-256: MLflow keeps 36. The whole digest is in the dataset's source."""
-
-CLIENT_ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # of 7: a caller should hear within half a minute
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # seconds, of 120
-}
-
 
 class Registry:
-    """Models in one MLflow server. MLflow is imported when first used: it takes two seconds."""
+    """The versions of one model."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
         self._name = settings.model_name
-        self._connected: MlflowClient | None = None
-        self._experiment: str | None = None
-        self._log: Decisions | None = None
+        self._mlflow = Connection(settings.mlflow_tracking_uri, self._name)
+        self._aliases = Aliases(settings, self._mlflow)
 
     def run(self, key: str, tags: Mapping[str, str] | None = None) -> str:
         """The MLflow run of one pipeline run: the same id whenever it is asked for the same key."""
-        with self._errors():
+        with self._mlflow.errors():
             found = self._client.search_runs(
-                [self._experiment_id], f"tags.`{RUN_TAG}` = '{key}'", max_results=1
+                [self._mlflow.experiment_id], f"tags.`{RUN_TAG}` = '{key}'", max_results=1
             )
             if found:
                 return found[0].info.run_id
             all_tags = {RUN_TAG: key, **(tags or {})}
-            made = self._client.create_run(self._experiment_id, run_name=key, tags=all_tags)
+            made = self._client.create_run(self._mlflow.experiment_id, run_name=key, tags=all_tags)
             return made.info.run_id
 
     def log_datasets(self, run_id: str, datasets: Sequence[DatasetUse]) -> None:
         """Make datasets inputs of a run; those that are already are left alone."""
-        from mlflow.entities import DatasetInput, InputTag
-
-        inputs = [
-            DatasetInput(_dataset(use), [InputTag("mlflow.data.context", use.context)])
-            for use in datasets
-        ]
-        with self._errors():
-            self._client.log_inputs(run_id, inputs)
+        with self._mlflow.errors():
+            self._client.log_inputs(run_id, inputs(datasets))
 
     def register(
         self,
@@ -129,11 +105,11 @@ class Registry:
             ATTACHMENTS_TAG: ",".join(sorted(attached)),
             **(tags or {}),
         }
-        with self._errors():
+        with self._mlflow.errors():
             model_id = self._logged_model(verified.digest, run_id)
             self._upload(model_id, verified, attached)
             self.log_datasets(run_id, datasets)
-            self._log_metrics(run_id, model_id, datasets, metrics or {})
+            self._client.log_batch(run_id, metrics=measured(model_id, metrics or {}, datasets))
             self._client.finalize_logged_model(model_id, "READY")
             self._create_version(model_id, run_id, all_tags)
             self._client.set_terminated(run_id)
@@ -143,27 +119,27 @@ class Registry:
 
     def champion(self) -> str | None:
         """Version that carries the alias champion, or None."""
-        return self._holder(CHAMPION)
+        return self._aliases.holder(CHAMPION)
 
     def challenger(self) -> str | None:
         """Version that carries the alias challenger, or None."""
-        return self._holder(CHALLENGER)
+        return self._aliases.holder(CHALLENGER)
 
     def challenge(self, version: str) -> None:
         """Give `version` the alias challenger. Raises NotFound."""
-        self._move(CHALLENGER, version)
+        self._get(version)
+        self._aliases.move(CHALLENGER, version)
 
     def promote(self, version: str) -> None:
         """Give `version` the alias champion; it is no challenger any more. Raises NotFound."""
-        self._move(CHAMPION, version)
+        self._get(version)
+        self._aliases.move(CHAMPION, version)
         if self.challenger() == version:
-            with self._errors():
-                self._client.delete_registered_model_alias(self._name, CHALLENGER)
-            self._note(CHALLENGER, None)
+            self._aliases.clear(CHALLENGER)
 
     def history(self) -> Sequence[Decision]:
         """Every move of an alias, oldest first: what was in production when."""
-        return self._decisions.list(kind=ALIAS_MOVED)
+        return self._aliases.history()
 
     def fetch(self, version: str, cache: Path) -> Path:
         """A local copy of a version's bundle, verified against its manifest.
@@ -210,39 +186,18 @@ class Registry:
 
     @property
     def _client(self) -> "MlflowClient":
-        if self._connected is None:
-            for name, value in CLIENT_ENVIRONMENT.items():
-                os.environ.setdefault(name, value)
-            load_mlflow()
-            from mlflow import MlflowClient
-
-            uri = self._settings.mlflow_tracking_uri
-            self._connected = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        return self._connected
-
-    @property
-    def _experiment_id(self) -> str:
-        """The experiment of all runs of this model, made when it is missing."""
-        if self._experiment is None:
-            found = self._client.get_experiment_by_name(self._name)
-            if found is None:
-                with _already_there():
-                    self._client.create_experiment(self._name)
-                found = self._client.get_experiment_by_name(self._name)
-            assert found is not None, "an experiment that was just made is found"
-            self._experiment = found.experiment_id
-        return self._experiment
+        return self._mlflow.client
 
     def _get(self, version: str) -> "ModelVersion":
-        with self._errors(
+        with self._mlflow.errors(
             f"There is no version {version} of the model {self._name}; "
-            f"those that there are stand at {self._settings.mlflow_tracking_uri}."
+            f"those that there are stand at {self._mlflow.uri}."
         ):
             return self._client.get_model_version(self._name, version)
 
     def _version_of(self, digest: str) -> str | None:
         """The oldest version with this bundle: two that registered it at once agree on it."""
-        with self._errors():
+        with self._mlflow.errors():
             found = self._client.search_model_versions(
                 f"name = '{self._name}' and tags.`{BUNDLE_TAG}` = '{digest}'"
             )
@@ -252,12 +207,12 @@ class Registry:
     def _logged_model(self, digest: str, run_id: str) -> str:
         """The logged model of this bundle, as an earlier try left it or made now."""
         found = self._client.search_logged_models(
-            [self._experiment_id], f"tags.`{BUNDLE_TAG}` = '{digest}'", max_results=1
+            [self._mlflow.experiment_id], f"tags.`{BUNDLE_TAG}` = '{digest}'", max_results=1
         )
         if found:
             return found[0].model_id
         made = self._client.create_logged_model(
-            self._experiment_id,
+            self._mlflow.experiment_id,
             name=self._name,
             source_run_id=run_id,
             tags={BUNDLE_TAG: digest},
@@ -272,39 +227,8 @@ class Registry:
                 Path(folder, name).write_bytes(body)
             self._client.log_model_artifacts(model_id, folder, ATTACHMENTS)
 
-    def _log_metrics(
-        self,
-        run_id: str,
-        model_id: str,
-        datasets: Sequence[DatasetUse],
-        metrics: Mapping[str, float],
-    ) -> None:
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        common: dict[str, Any] = {"timestamp": now, "model_id": model_id}
-        logged = [
-            Metric(key=name, value=value, step=0, **common) for name, value in metrics.items()
-        ]
-        # MLflow tells metrics of one name apart by time and step, not by dataset: two judged
-        # snapshots of one context need two steps.
-        for place, use in enumerate(datasets):
-            data = _dataset(use)
-            logged += [
-                Metric(
-                    key=f"{use.context}_{name}",
-                    value=value,
-                    step=place,
-                    dataset_name=data.name,
-                    dataset_digest=data.digest,
-                    **common,
-                )
-                for name, value in use.metrics.items()
-            ]
-        self._client.log_batch(run_id, metrics=logged)
-
     def _create_version(self, model_id: str, run_id: str, tags: dict[str, str]) -> None:
-        with _already_there():
+        with already_there():
             self._client.create_registered_model(self._name)
         self._client.create_model_version(
             self._name,
@@ -317,7 +241,7 @@ class Registry:
 
     def _download(self, version: str, path: str, folder: Path) -> Path:
         source = self._get(version).source or ""
-        with self._errors(f"Version {version} of {self._name} has lost its {path}."):
+        with self._mlflow.errors(f"Version {version} of {self._name} has lost its {path}."):
             from mlflow.artifacts import download_artifacts
 
             location = self._client.get_logged_model(source.removeprefix(SOURCE)).artifact_location
@@ -325,88 +249,9 @@ class Registry:
                 download_artifacts(
                     artifact_uri=f"{location}/{path}",
                     dst_path=str(folder),
-                    tracking_uri=self._settings.mlflow_tracking_uri,
+                    tracking_uri=self._mlflow.uri,
                 )
             )
-
-    def _holder(self, alias: str) -> str | None:
-        try:
-            with self._errors("nobody"):
-                return self._client.get_model_version_by_alias(self._name, alias).version
-        except NotFound:
-            return None
-
-    def _move(self, alias: str, version: str) -> None:
-        """Set an alias and note it; a call that was cut off in between is mended by the next."""
-        self._get(version)
-        if self._holder(alias) != version:
-            with self._errors():
-                self._client.set_registered_model_alias(self._name, alias, version)
-        self._note(alias, version)
-
-    def _note(self, alias: str, version: str | None) -> None:
-        """Write where an alias points now to the log, unless its last entry says so."""
-        subject = f"{self._name}@{alias}"
-        moves = self._decisions.list(kind=ALIAS_MOVED, subject=subject)
-        before = moves[-1].evidence["version"] if moves else None
-        if before == version:
-            return
-        self._decisions.append(
-            kind=ALIAS_MOVED,
-            subject=subject,
-            decision=f"{alias} is {'nobody' if version is None else f'version {version}'}",
-            reason=f"moved from {'nobody' if before is None else f'version {before}'}",
-            evidence={"version": version, "before": before},
-            identity=f"{subject}/{len(moves) + 1}",
-        )
-
-    @property
-    def _decisions(self) -> Decisions:
-        if self._log is None:
-            self._log = Decisions(engine(self._settings))
-        return self._log
-
-    @contextmanager
-    def _errors(self, missing: str = "") -> Iterator[None]:
-        """Turn MLflow's errors into Hearloop's; `missing` is said when something is not there."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            yield
-        except MlflowException as error:
-            raise self._translated(error, missing) from error
-
-    def _translated(self, error: Any, missing: str) -> HearloopError:
-        code = error.error_code
-        if missing and code in {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "INVALID_PARAMETER_VALUE"}:
-            return NotFound(missing)
-        if code == "RESOURCE_ALREADY_EXISTS":
-            return Conflict(f"MLflow already has it: {error.message}; read again before you retry.")
-        return ServiceUnavailable(
-            f"MLflow at {self._settings.mlflow_tracking_uri} failed ({code}): {error.message}; "
-            "check that it runs (`hearloop status`)."
-        )
-
-
-def _dataset(use: DatasetUse) -> Any:
-    """The dataset as MLflow keeps it: a snapshot's part is known by its context and digest."""
-    from mlflow.entities import Dataset
-
-    profile = {"utterances": use.utterances, "seconds": use.seconds}
-    if use.corrections is not None:
-        profile |= {
-            "corrections": len(use.corrections.ids),
-            "first_correction": use.corrections.first,
-            "last_correction": use.corrections.last,
-            "contributors": use.corrections.contributors,
-        }
-    return Dataset(
-        name=use.context,
-        digest=use.snapshot[:DIGEST_CHARACTERS],
-        source_type="s3",
-        source=json.dumps({"uri": use.uri, "sha256": use.snapshot}),
-        profile=json.dumps(profile),
-    )
 
 
 def _verified(place: Path, digest: str, version: str) -> Path:
@@ -417,15 +262,3 @@ def _verified(place: Path, digest: str, version: str) -> Path:
             f"{found.digest[:12]}; restore its artifacts from a backup."
         )
     return place
-
-
-@contextmanager
-def _already_there() -> Iterator[None]:
-    """Somebody else made it first: that is as good."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
