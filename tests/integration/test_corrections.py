@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -30,6 +29,7 @@ from hearloop.feedback import request_uri
 from hearloop.model import Network
 from hearloop.recipe import PerSplit, SyntheticCorpus, TrainingConfig
 from hearloop.recogniser import Recogniser
+from hearloop.stack import Ports
 from hearloop.storage.corrections import SqlCorrectionStore
 from hearloop.storage.events import KafkaEventReader
 from hearloop.storage.objects import S3Objects
@@ -240,15 +240,9 @@ def test_kept_while_the_event_log_is_away(
     assert not store.unpublished(1)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_runs_alone(settings: Settings, heard: list[Heard], tmp_path: Path) -> None:
     """`python -m serving.feedback`, before there is any champion: what comes in waits."""
-    port = free_port()
+    port = Ports.free().serving
     log = tmp_path / "feedback.log"
     with (
         log.open("wb") as output,

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -35,6 +34,7 @@ from hearloop.ports import Event, EventReader
 from hearloop.recipe import RolloutPolicy
 from hearloop.rollout import RolloutState, Traffic, roll_out
 from hearloop.rollout.http import HttpRouter
+from hearloop.stack import Ports
 from hearloop.storage.objects import S3Objects
 from hearloop.telemetry import Silent
 from tests.bundles import noise, write_random_bundle
@@ -72,14 +72,9 @@ class Server:
         return float(found[0].rsplit(" ", 1)[1]) if found else 0.0
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def start(settings: Settings, home: Path, **environment: str) -> Server:
-    port, grpc_port = free_port(), free_port()
+    ports = Ports.free()
+    port, grpc_port = ports.serving, ports.tracking
     log = home / f"serving-{port}.log"
     command = [sys.executable, "-m", "serving", f"--http_port={port}", f"--grpc_port={grpc_port}"]
     began = time.monotonic()
@@ -383,7 +378,7 @@ def test_with_everything_else_down_transcription_goes_on(
     promoted: Server, settings: Settings, versions: list[str], tmp_path: Path
 ) -> None:
     """It starts without MLflow too: from the stored traffic and the copies in the cache."""
-    nowhere = f"127.0.0.1:{free_port()}"
+    nowhere = f"127.0.0.1:{Ports.free().events}"
     down = start(
         settings,
         tmp_path,
