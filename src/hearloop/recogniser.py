@@ -1,7 +1,8 @@
 """The recogniser that the server runs: ONNX Runtime on verified bundles, without torch.
 
-Whole recordings and live streams go through the same graph, the same features and the same
-padding of the end, so a recording streamed in pieces gives the text that it gives as a whole.
+Whole recordings and live streams (`hearloop.streaming`) go through the same graph, the same
+features and the same padding of the end: a recording streamed in pieces gives the text that it
+gives as a whole.
 """
 
 from collections.abc import Sequence
@@ -12,19 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from hearloop import decoding
-from hearloop.architecture import DOWNSAMPLING
-from hearloop.bundle import Bundle, verify
+from hearloop.bundle import GRAPHS, Bundle, Precision, verify
 from hearloop.decoding import Transcript
-from hearloop.features import FLOOR, MEL_BINS, LogMelStream, Matrix, Samples, log_mel
+from hearloop.features import FLOOR, MEL_BINS, Matrix, Samples, log_mel
 from hearloop.graph import Graph
 from hearloop.tokenizer import Tokenizer
 
-__all__ = ["Recogniser", "Stream"]
+__all__ = ["Recogniser"]
 
 _BATCH_FRAMES: Final = 6_000
 """Feature frames (a minute of audio) that are recognised together: bounds the memory."""
-_CHUNK_FRAMES: Final = 4 * DOWNSAMPLING
-"""Feature frames (160 ms) that a live stream gathers before it runs the graph."""
 
 
 class Recogniser:
@@ -41,10 +39,10 @@ class Recogniser:
         self.tokenizer = tokenizer
 
     @classmethod
-    def load(cls, directory: Path) -> "Recogniser":
+    def load(cls, directory: Path, precision: Precision = "fp32") -> "Recogniser":
         """Load the bundle in `directory`. Raises IntegrityError when any byte is wrong."""
         bundle = verify(directory)
-        graph = Graph(directory / "model.onnx", bundle.architecture)
+        graph = Graph(directory / GRAPHS[precision], bundle.architecture)
         return cls(bundle, graph, Tokenizer.load(directory / "tokens.txt"))
 
     def transcribe(self, samples: Samples) -> Transcript:
@@ -65,15 +63,11 @@ class Recogniser:
             x = np.full((len(batch), padded[batch[-1]], MEL_BINS), FLOOR, np.float32)
             for row, index in enumerate(batch):
                 x[row, : len(recordings[index])] = recordings[index]
-            answers, _ = self.graph.run(x, self.graph.initial_states(len(batch)))
+            answers = self.graph.run_whole(x)
             for row, index in enumerate(batch):
                 span = self.bundle.architecture.outputs(len(recordings[index]))
                 found[index] = answers[row, span]
         return [found[index] for index in range(len(recordings))]
-
-    def stream(self) -> "Stream":
-        """A live stream."""
-        return Stream(self)
 
     def plausibility(self, samples: Samples, text: str) -> float:
         """How well normalised `text` fits (n,) samples, in nats per character, about 0 at most.
@@ -85,8 +79,7 @@ class Recogniser:
     def plausibilities(self, samples: Samples, texts: Sequence[str]) -> list[float]:
         """`plausibility` of each of several texts; the graph runs once for all of them."""
         (log_probs,) = self.log_probs([log_mel(samples)])
-        encoded = [self.tokenizer.encode(text) for text in texts]
-        return [decoding.plausibility(log_probs, ids) for ids in encoded]
+        return decoding.plausibilities(log_probs, [self.tokenizer.encode(text) for text in texts])
 
     def _decode(self, log_probs: npt.NDArray[np.float32]) -> Transcript:
         return decoding.transcribe(log_probs, self.tokenizer)
@@ -101,38 +94,3 @@ def _batches(lengths: Sequence[int]) -> list[list[int]]:
         else:
             batches.append([index])
     return batches
-
-
-class Stream:
-    """One recording that arrives piece by piece. Not to be shared between threads."""
-
-    def __init__(self, recogniser: Recogniser) -> None:
-        self._recogniser = recogniser
-        self._features = LogMelStream()
-        self._states = recogniser.graph.initial_states(1)
-        self._waiting = np.empty((0, MEL_BINS), np.float32)
-        self._log_probs: list[npt.NDArray[np.float32]] = []
-
-    def accept(self, samples: Samples) -> None:
-        """Take the next (n,) samples at 16 kHz and recognise what is complete."""
-        self._waiting = np.concatenate([self._waiting, self._features.accept(samples)])
-        whole = len(self._waiting) // _CHUNK_FRAMES * _CHUNK_FRAMES
-        self._run(whole)
-
-    def finish(self) -> Transcript:
-        """The transcript of everything that was accepted."""
-        rest = np.concatenate([self._waiting, self._features.finish()])
-        architecture = self._recogniser.bundle.architecture
-        length = architecture.padded_frames(len(rest))
-        self._waiting = np.full((length, MEL_BINS), FLOOR, np.float32)
-        self._waiting[: len(rest)] = rest
-        self._run(length)
-        log_probs = np.concatenate(self._log_probs)
-        return self._recogniser._decode(log_probs[architecture.lookahead :])
-
-    def _run(self, frames: int) -> None:
-        if not frames:
-            return
-        x, self._waiting = self._waiting[:frames], self._waiting[frames:]
-        log_probs, self._states = self._recogniser.graph.run(x[None], self._states)
-        self._log_probs.append(log_probs[0])

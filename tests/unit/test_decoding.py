@@ -69,6 +69,20 @@ def test_log_likelihood_is_torch_s_ctc_loss(ids: list[int], frames: int, seed: i
     )
 
 
+@settings(deadline=None, derandomize=True)
+@given(
+    st.lists(st.lists(st.integers(1, 3), max_size=6), min_size=1, max_size=5),
+    st.integers(1, 9),
+    st.integers(0, 99),
+)
+def test_texts_scored_together_score_as_they_do_alone(
+    texts: list[list[int]], frames: int, seed: int
+) -> None:
+    log_probs = np.random.default_rng(seed).normal(-3, 2, (frames, 4)).astype(np.float32)
+    alone = [decoding.log_likelihood(log_probs, ids) for ids in texts]
+    assert decoding.log_likelihoods(log_probs, texts) == pytest.approx(alone, abs=1e-9)
+
+
 def test_likelihoods_of_all_texts_sum_to_one() -> None:
     log_probs = path_of("a_b")
     texts = [ids for length in range(4) for ids in product((1, 2, 3), repeat=length)]
