@@ -26,6 +26,7 @@ from pipelines.recipes import retrain, synthetic
 
 __all__ = ["main"]
 
+HOME = FOLDER / "stack"
 POLICY = FOLDER / "policy.json"
 SUMMARY = FOLDER / "summary.json"
 REPORT = FOLDER / "report.html"
@@ -51,7 +52,7 @@ def _play(console: Console) -> dict[str, Any]:
     _start_afresh()
     stages = Stages(console)
     with ExitStack() as running:
-        stack = Stack(FOLDER / "stack", ports=Ports.free())
+        stack = Stack(HOME, ports=Ports.free())
         with stages.stage("start the services"):
             running.enter_context(stack)
         story = Story(
@@ -67,7 +68,7 @@ def _play(console: Console) -> dict[str, Any]:
             _keep_evaluations(story)
         except HearloopError as error:
             _write_summary(summary_so_far(story, error))
-            console.print(f"[red]✗[/] {stages.failed}; {SUMMARY} has what was measured until then")
+            console.print(f"{SUMMARY} has what was measured until then.")
             raise
         with stages.stage("stop the services"):
             running.close()
@@ -97,8 +98,9 @@ def _alone() -> Iterator[None]:
 
 def _start_afresh() -> None:
     """Forget the demo before, end what it may have left, and leave the monitor its policy."""
+    if Ports.of_home(HOME) is not None:  # it was killed before it could stop its services
+        Stack(HOME).down()
     if FOLDER.exists():
-        Stack(FOLDER / "stack").down()
         shutil.rmtree(FOLDER)
     FOLDER.mkdir(parents=True)
     POLICY.write_text(json.dumps(asdict(SCENARIO.policy)))
