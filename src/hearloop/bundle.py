@@ -2,6 +2,7 @@
 
     model.safetensors   weights, to go on training from
     model.onnx          streaming graph: features and states in, log-probabilities and states out
+    model.int8.onnx     the same with weights of eight bits: half the time, a third of the size
     tokens.txt          characters and their ids
     config.json         family, sizes, feature configuration, digest of the training recipe
     manifest.json       SHA-256 and size of each file above: verified before anything is loaded
@@ -11,21 +12,26 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from hearloop import features
 from hearloop.architecture import Architecture
 from hearloop.errors import IntegrityError
 
-__all__ = ["FAMILY", "FILES", "FORMAT", "MANIFEST", "Bundle", "verify"]
+__all__ = ["FAMILY", "FILES", "FORMAT", "GRAPHS", "MANIFEST", "Bundle", "Precision", "verify"]
 
-FILES: Final = ("config.json", "model.onnx", "model.safetensors", "tokens.txt")
+Precision = Literal["fp32", "int8"]
+"""Of the weights with which a graph computes."""
+
+GRAPHS: Final[Mapping[Precision, str]] = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
+FILES: Final = ("config.json", *GRAPHS.values(), "model.safetensors", "tokens.txt")
 """What the manifest covers: exactly these."""
 MANIFEST: Final = "manifest.json"
 FAMILY: Final = "conv-lstm-ctc"
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Version of the bundle's layout and of the graph's inputs and outputs."""
 
 
@@ -52,8 +58,9 @@ def verify(directory: Path) -> Bundle:
         listed = json.loads(manifest_body)["files"]
         if set(listed) != set(FILES):
             raise IntegrityError(
-                f"The manifest of {directory} lists {sorted(listed)} where a model has "
-                f"{sorted(FILES)}; fetch the model again."
+                f"The manifest of {directory} lists {sorted(listed)} where a model of format "
+                f"{FORMAT} has {sorted(FILES)}; fetch the model again, or export it with this "
+                "version of hearloop."
             )
         for name in FILES:
             _check(directory / name, listed[name]["sha256"], listed[name]["bytes"])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hearloop.architecture import Architecture
 from hearloop.features import MEL_BINS
 
-__all__ = ["Network", "StreamStates", "Streaming"]
+__all__ = ["Network", "StreamStates"]
 
 
 class StreamStates(NamedTuple):
@@ -80,19 +80,6 @@ class Network(nn.Module):
             cell.append(c[0])
         after = StreamStates(front, middle, ahead, torch.stack(hidden, 1), torch.stack(cell, 1))
         return self.output(y).log_softmax(-1), after
-
-
-class Streaming(nn.Module):
-    """The network with its states as separate tensors, the form that an ONNX graph has."""
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """As `Network.forward`, flat: log-probabilities, then the states in order."""
-        log_probs, after = self.network(x, StreamStates(*states))
-        return (log_probs, *after)
 
 
 def _convolve(convolution: nn.Conv1d, before: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:

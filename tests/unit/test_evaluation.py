@@ -140,7 +140,7 @@ def test_what_is_heard_without_speech_is_kept(
 def test_agreement_sees_an_export_of_other_weights(models: dict[str, Recogniser]) -> None:
     recordings = [audio(row(number)) for number in range(6)]
     mixed = Recogniser(
-        models[CHALLENGER].bundle, models[CHAMPION]._graph, models[CHALLENGER]._tokenizer
+        models[CHALLENGER].bundle, models[CHAMPION].graph, models[CHALLENGER].tokenizer
     )
     assert agreement(models[CHALLENGER], recordings) == 1.0
     assert agreement(mixed, recordings) < 0.5

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,7 +11,7 @@ from hearloop import bundle, export
 from hearloop.architecture import Architecture
 from hearloop.errors import IntegrityError
 from hearloop.graph import Graph
-from hearloop.model import Network
+from hearloop.model import Network, StreamStates
 from hearloop.tokenizer import Tokenizer
 
 
@@ -93,7 +94,44 @@ def test_export_stops_when_the_graph_computes_something_else(
     tmp_path: Path, network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Graph.run
-    monkeypatch.setattr(Graph, "run", lambda graph, x, states: run(graph, x * 1.01, states))
-    with pytest.raises(IntegrityError, match="differs from the network"):
+    monkeypatch.setattr(Graph, "run", lambda graph, x, states: run(graph, x * 1.1, states))
+    with pytest.raises(IntegrityError, match="fp32 graph differs from the network"):
         export.write_bundle(tmp_path / "bundle", network, Tokenizer(), training="t")
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("chunks", [(4, 8, 32), (16,)])
+def test_the_graph_is_the_network_in_every_output_and_state(
+    directory: Path, network: Network, chunks: tuple[int, ...]
+) -> None:
+    graph = Graph(directory / "model.onnx", network.architecture)
+    states, others = network.initial_states(3), graph.initial_states(3)
+    noise = np.random.default_rng(0)
+    for frames in chunks:
+        x = noise.normal(-6, 4, (3, frames, 80)).astype(np.float32)
+        with torch.inference_mode():
+            expected, states = network(torch.from_numpy(x), StreamStates(*states))
+        found, others = graph.run(x, others)
+        for one, other in zip((expected, *states), (found, *others), strict=True):
+            np.testing.assert_allclose(one.numpy(), other, atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", bundle.GRAPHS)
+def test_a_stream_s_result_does_not_depend_on_the_others_of_its_batch(
+    directory: Path, network: Network, precision: bundle.Precision
+) -> None:
+    graph = Graph(directory / bundle.GRAPHS[precision], network.architecture)
+    x = np.random.default_rng(0).normal(-6, 4, (32, 16, 80)).astype(np.float32)
+    x[1:] *= 3.0
+    alone, _ = graph.run(x[:1], graph.initial_states(1))
+    for streams in (2, 8, 32):
+        together, _ = graph.run(x[:streams], graph.initial_states(streams))
+        np.testing.assert_allclose(together[:1], alone, atol=1e-5)
+
+
+def test_refuses_a_bundle_of_an_earlier_format(directory: Path) -> None:
+    manifest = json.loads((directory / bundle.MANIFEST).read_text())
+    del manifest["files"]["model.int8.onnx"]
+    (directory / bundle.MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(IntegrityError, match="export it with this version"):
+        export.verify(directory)
