@@ -138,6 +138,7 @@ class _ServerState(Collector):
         for version, percent in (traffic.weights if traffic else {}).items():
             weights.add_metric([version], percent)
         yield weights
+        yield self._calls()
         dropped = CounterMetricFamily(
             "hearloop_request_log_dropped",
             "Answers that were given but not logged, by reason",
@@ -149,3 +150,17 @@ class _ServerState(Collector):
         yield GaugeMetricFamily(
             "hearloop_request_log_waiting", "Answers not yet logged", self._request_log.waiting
         )
+
+    def _calls(self) -> Metric:
+        """The evidence of a rollout over many servers (`hearloop.rollout.tallies` reads it)."""
+        calls = CounterMetricFamily(
+            "hearloop_calls",
+            "Calls by version since the traffic was set: all that have begun, those of them with a "
+            "failure and those with an empty answer",
+            labels=["version", "outcome"],
+        )
+        for version, tally in self._versions.reading().tallies.items():
+            calls.add_metric([version, "begun"], tally.calls)
+            calls.add_metric([version, "failed"], tally.failed_calls)
+            calls.add_metric([version, "empty"], tally.empty_calls)
+        return calls

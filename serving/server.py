@@ -72,6 +72,7 @@ def serve(settings: Settings, listening: Listening) -> None:
         functools.cache(lambda: composition.registry(settings)),
         composition.traffic_store(settings),
         settings.cache / "models",
+        pinned=settings.model_version,
     )
     metrics.expose(versions, request_log)
     desk = feedback.desk(settings, weighing(versions))

@@ -19,7 +19,13 @@ from pydantic import BaseModel, ConfigDict, StrictInt, TypeAdapter
 
 from hearloop.audio import SAMPLE_RATE
 from hearloop.bundle import verify
-from hearloop.errors import HearloopError, IntegrityError, ServiceUnavailable, VersionRefused
+from hearloop.errors import (
+    Conflict,
+    HearloopError,
+    IntegrityError,
+    ServiceUnavailable,
+    VersionRefused,
+)
 from hearloop.recogniser import Recogniser
 from hearloop.rollout import Reading, Traffic
 from hearloop.rollout.http import TRAFFIC_ROUTE
@@ -62,7 +68,8 @@ class TrafficStore(Protocol):
 class TrafficControl:
     """Sets the traffic, one change at a time, beside the requests and never in their way.
 
-    `cache`: where the registry keeps its copies of bundles, by digest.
+    `cache`: where the registry keeps its copies of bundles, by digest. `pinned`: the one version
+    that this server serves, where others route between servers; it then takes no other traffic.
     """
 
     def __init__(
@@ -71,26 +78,35 @@ class TrafficControl:
         registry: Callable[[], VersionRegistry],
         store: TrafficStore,
         cache: Path,
+        pinned: str = "",
     ) -> None:
         self._versions = versions
         self._registry = registry
         self._store = store
         self._cache = cache
+        self._pinned = pinned
         self._changing = asyncio.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="traffic")
 
     async def put(self, traffic: Traffic) -> Reading:
         """Put `traffic` in force.
 
-        Raises VersionRefused when a version fails its checks and ServiceUnavailable when the
-        registry or the database is away; the old traffic serves on then.
+        Raises VersionRefused when a version fails its checks, Conflict in a server that is pinned
+        to a version, and ServiceUnavailable when the registry or the database is away; the old
+        traffic serves on then.
         """
+        if self._pinned:
+            raise Conflict(
+                f"This server is pinned to version {self._pinned} by HEARLOOP_MODEL_VERSION; the "
+                "traffic is set in the InferenceService."
+            )
         async with self._changing:
             await self._aside(lambda: self._put(traffic))
         return self._versions.reading()
 
     async def restore(self) -> None:
-        """Put the stored traffic in force, or else the champion; tries until the stores answer.
+        """Put the pinned version in force, else the stored traffic, else the champion; tries until
+        the stores answer.
 
         Ends at once when someone has set the traffic meanwhile, or when there is nothing yet.
         """
@@ -111,6 +127,10 @@ class TrafficControl:
 
     def _restore(self) -> None:
         if self._versions.traffic is not None:
+            return
+        if self._pinned:
+            alone = Traffic(stable=self._pinned)
+            self._swap(alone, self._load_all(alone, {}))
             return
         stored = self._store.read()
         if stored is None:

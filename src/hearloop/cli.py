@@ -75,6 +75,19 @@ def status() -> None:
 
 
 @app.command()
+def prepare() -> None:
+    """Create the buckets and topics of the settings; what is there stays as it is."""
+    from hearloop.storage.events import create_topics
+    from hearloop.storage.objects import S3Objects
+
+    settings = Settings()
+    store = S3Objects(settings)
+    for bucket in settings.buckets.model_dump().values():
+        store.create_bucket(bucket)
+    create_topics(settings)
+
+
+@app.command()
 def lineage(
     version: Annotated[str, typer.Argument(help="A version of the model, or `champion`.")],
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,

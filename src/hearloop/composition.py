@@ -13,7 +13,7 @@ from hearloop.run_records import RunRecords
 if TYPE_CHECKING:
     from hearloop.feature_store import FeatureStore
     from hearloop.registry import Registry
-    from hearloop.rollout.http import HttpRouter
+    from hearloop.rollout import Router
     from hearloop.storage.corrections import SqlCorrectionStore
     from hearloop.storage.rollouts import SqlRolloutStore, SqlTrafficStore
     from hearloop.storage.tables import Decisions
@@ -104,11 +104,23 @@ def rollout_store(settings: Settings) -> "SqlRolloutStore":
     return SqlRolloutStore(engine(settings), settings.model_name)
 
 
-def router(settings: Settings) -> "HttpRouter":
-    """The traffic of the running model server."""
-    from hearloop.rollout.http import HttpRouter
+def router(settings: Settings) -> "Router":
+    """The traffic: of the InferenceService of the settings, else of the running model server."""
+    place = settings.rollout
+    if not place.inference_service:
+        from hearloop.rollout.http import HttpRouter
 
-    return HttpRouter(settings.serving_url)
+        return HttpRouter(settings.serving_url)
+    from hearloop.cluster import Resources
+    from hearloop.rollout.inference_service import SCALERS, SERVICES, InferenceServiceRouter
+    from hearloop.rollout.tallies import PrometheusTallies
+
+    return InferenceServiceRouter(
+        place.inference_service,
+        services=Resources(SERVICES, place.namespace),
+        scalers=Resources(SCALERS, place.namespace),
+        tallies=PrometheusTallies(place.prometheus_url, place.namespace),
+    )
 
 
 def traffic_store(settings: Settings) -> "SqlTrafficStore":

@@ -16,6 +16,7 @@ __all__ = [
     "STACK_ENV",
     "Buckets",
     "KafkaSettings",
+    "RolloutSettings",
     "S3Settings",
     "Settings",
     "TrainJobSettings",
@@ -55,16 +56,33 @@ class KafkaSettings(BaseModel):
 
 
 class TrainJobSettings(BaseModel):
-    """Where Kubeflow Trainer runs trainings; an empty `image` trains on this machine."""
+    """Where Kubeflow Trainer runs trainings; an empty `runtime` trains on this machine."""
 
-    image: str = ""
-    namespace: str = "hearloop"
-    runtime: str = "hearloop-training"
+    runtime: str = ""
     """TrainingRuntime of the namespace with our service account, settings and secrets."""
+    image: str = ""
+    """Empty: the runtime's."""
+    namespace: str = "hearloop"
     nodes: int = 1
     cpu: str = "4"
     """Kubernetes quantities that each node requests."""
     memory: str = "8Gi"
+    gpus: int = 0
+    """GPUs of each node."""
+    queue: str = ""
+    """LocalQueue of Kueue that the jobs wait in; empty: they start at once."""
+    priority: str = ""
+    """WorkloadPriorityClass of Kueue."""
+
+
+class RolloutSettings(BaseModel):
+    """Where rollouts move the traffic; an empty `inference_service`: in the model server itself."""
+
+    inference_service: str = ""
+    """KServe InferenceService whose canary takes the challenger."""
+    namespace: str = "hearloop"
+    prometheus_url: str = ""
+    """Prometheus that scrapes the model servers of the namespace: the evidence."""
 
 
 class Settings(BaseSettings):
@@ -82,6 +100,7 @@ class Settings(BaseSettings):
     buckets: Buckets = Buckets()
     kafka: KafkaSettings = KafkaSettings()
     trainjob: TrainJobSettings = TrainJobSettings()
+    rollout: RolloutSettings = RolloutSettings()
     mlflow_tracking_uri: str = "http://127.0.0.1:5000"
     database_url: str = "sqlite:///runs/stack/hearloop.db"
     feature_repository: Path = Path("runs/stack/feast")
@@ -91,6 +110,9 @@ class Settings(BaseSettings):
     monitor_url: str = "http://127.0.0.1:8090"
     model_name: str = "hearloop"
     """Name of the registered model in MLflow and of the served model in KServe."""
+    model_version: str = ""
+    """The one version that a model server serves, whatever the registry says; empty: the traffic
+    that it was given last, else the champion."""
     monitor_policy: str = ""
     """Path of the drift monitor's policy (JSON of `hearloop.drift.policy.MonitorPolicy`); empty
     for its defaults."""

@@ -80,8 +80,8 @@ class Run:
 
     @property
     def launcher(self) -> "Launcher":
-        """Where workers train: in a TrainJob when the settings name its image, else here."""
-        if self.settings.trainjob.image:
+        """Where workers train: in a TrainJob when the settings name its runtime, else here."""
+        if self.settings.trainjob.runtime:
             from hearloop.training.trainjob import TrainJobLauncher
 
             return TrainJobLauncher(

@@ -8,28 +8,22 @@ set; its worlds are of fixed size, and a lost pod starts the job again from the 
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from hearloop.cluster import Kind, Resource, Resources
 from hearloop.config import TrainJobSettings
-from hearloop.errors import ServiceUnavailable, TrainingFailed
+from hearloop.errors import NotFound, TrainingFailed
 from hearloop.ports import ObjectStore
 from hearloop.training.remote import RemoteTraining
 from hearloop.training.request import TrainingRequest, TrainingSummary
-
-if TYPE_CHECKING:
-    from kubernetes.client import ApiClient
 
 __all__ = ["TrainJob", "TrainJobLauncher"]
 
 log = logging.getLogger(__name__)
 
-_GROUP: Final = "trainer.kubeflow.org"
-_VERSION: Final = "v1alpha1"
-_PLURAL: Final = "trainjobs"
-_WATCH_SECONDS: Final = 60
-"""Length of one watch; then the job is read again, in case the watch missed something."""
-_CONFLICT: Final = 409
-"""HTTP status of the API for a name that is taken."""
+JOBS: Final = Kind("trainer.kubeflow.org", "v1alpha1", "trainjobs")
+
+GPU: Final = "nvidia.com/gpu"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,31 +35,43 @@ class TrainJob:
     folder: str
     """`s3://` folder of the request (`hearloop.training.remote`)."""
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> Resource:
         """The object as the API takes it."""
         return {
-            "apiVersion": f"{_GROUP}/{_VERSION}",
+            "apiVersion": f"{JOBS.group}/{JOBS.version}",
             "kind": "TrainJob",
             "metadata": {
                 "name": self.name,
                 "namespace": self.settings.namespace,
-                "labels": {"app.kubernetes.io/part-of": "hearloop"},
+                "labels": {"app.kubernetes.io/part-of": "hearloop", **self._queue()},
             },
             "spec": {
                 "runtimeRef": {"kind": "TrainingRuntime", "name": self.settings.runtime},
                 "trainer": {
-                    "image": self.settings.image,
+                    **({"image": self.settings.image} if self.settings.image else {}),
                     "command": ["torchrun", "-m", "hearloop.training"],
                     "args": [self.folder],
                     "numNodes": self.settings.nodes,
                     # One process a node: each fetches the features into a disk of its own.
                     "numProcPerNode": 1,
-                    "resourcesPerNode": {
-                        "requests": {"cpu": self.settings.cpu, "memory": self.settings.memory},
-                        "limits": {"memory": self.settings.memory},
-                    },
+                    "resourcesPerNode": self._resources(),
                 },
             },
+        }
+
+    def _queue(self) -> dict[str, str]:
+        """Kueue's labels: it holds the job until the queue has room."""
+        labels = {
+            "kueue.x-k8s.io/queue-name": self.settings.queue,
+            "kueue.x-k8s.io/priority-class": self.settings.priority,
+        }
+        return {label: value for label, value in labels.items() if value}
+
+    def _resources(self) -> dict[str, dict[str, str]]:
+        gpus = {GPU: str(self.settings.gpus)} if self.settings.gpus else {}
+        return {
+            "requests": {"cpu": self.settings.cpu, "memory": self.settings.memory, **gpus},
+            "limits": {"memory": self.settings.memory, **gpus},
         }
 
 
@@ -79,21 +85,23 @@ class TrainJobLauncher:
         *,
         bucket: str,
         cache: Path,
-        api: "ApiClient | None" = None,
+        jobs: Resources | None = None,
     ) -> None:
-        """`bucket` takes request and answer; `api` is the cluster that we run in unless given."""
+        """`bucket` takes request and answer; `jobs` are those of our cluster unless given."""
         self._settings = settings
         self._objects = objects
         self._bucket = bucket
         self._cache = cache
-        self._api = api
+        self._jobs = jobs or Resources(JOBS, settings.namespace)
 
     def run(
         self, request: TrainingRequest, *, base_bundle: Path | None, output: Path, work: Path
     ) -> TrainingSummary:
         """Train and leave the bundle in `output`.
 
-        Raises TrainingFailed, and ServiceUnavailable when the cluster does not answer.
+        A job that is there already is adopted; one that had failed before is made anew, and goes
+        on from its checkpoint. Raises TrainingFailed, ServiceUnavailable when the cluster stays
+        away and ConfigurationError when it refuses the job.
         """
         folder = f"s3://{self._bucket}/trainings/{request.digest}"
         remote = RemoteTraining(folder, self._objects, self._cache)
@@ -110,83 +118,46 @@ class TrainJobLauncher:
         return summary
 
     def _create_and_wait(self, job: TrainJob) -> None:
-        from kubernetes.client import ApiException
-        from urllib3.exceptions import HTTPError
-
+        if not self._jobs.create(job.manifest()):
+            log.info("TrainJob %s is there already", job.name)
+            if self._failed_before(job.name):
+                self._delete(job.name)
+                self._jobs.create(job.manifest())
         try:
-            jobs = _Jobs(self._api or _in_cluster(), job)
-            jobs.create()
-            jobs.wait()
-        except (ApiException, HTTPError) as error:
-            raise ServiceUnavailable(
-                f"The Kubernetes API did not take or show the TrainJob {job.name}: {error}; check "
-                "that Kubeflow Trainer is installed and that we may create trainjobs."
+            for read in self._jobs.changes(job.name):
+                failure = _condition(read, "Failed")
+                if failure is not None:
+                    raise TrainingFailed(
+                        f"TrainJob {job.name} failed: {failure}; read its pods' logs and run the "
+                        "step again: it goes on from the last checkpoint."
+                    )
+                if _condition(read, "Complete") is not None:
+                    return
+        except NotFound as error:
+            raise TrainingFailed(
+                f"TrainJob {job.name} was deleted while it ran; run the step again: it goes on "
+                "from the last checkpoint."
             ) from error
 
-
-def _in_cluster() -> "ApiClient":
-    from kubernetes import client, config
-
-    config.load_config()
-    return client.ApiClient()
-
-
-class _Jobs:
-    """One TrainJob in the API."""
-
-    def __init__(self, api: "ApiClient", job: TrainJob) -> None:
-        from kubernetes.client import CustomObjectsApi
-
-        self._objects = CustomObjectsApi(api)
-        self._job = job
-        self._place = {
-            "group": _GROUP,
-            "version": _VERSION,
-            "namespace": job.settings.namespace,
-            "plural": _PLURAL,
-        }
-
-    def create(self) -> None:
-        """Create the job; one that another call created is adopted."""
-        from kubernetes.client import ApiException
-
+    def _failed_before(self, name: str) -> bool:
         try:
-            self._objects.create_namespaced_custom_object(body=self._job.manifest(), **self._place)
-        except ApiException as error:
-            if error.status != _CONFLICT:
-                raise
-            log.info("TrainJob %s is there already; waiting for it", self._job.name)
+            return _condition(self._jobs.read(name), "Failed") is not None
+        except NotFound:
+            return True  # it went meanwhile: there is one to create again
 
-    def wait(self) -> None:
-        """Return when the job is complete. Raises TrainingFailed when it failed."""
-        while True:
-            read = self._objects.get_namespaced_custom_object(name=self._job.name, **self._place)
-            if self._over(read):
-                return
-            if self._watch(read["metadata"]["resourceVersion"]):
-                return
+    def _delete(self, name: str) -> None:
+        """Delete a job and wait until it is gone with its pods, so that its name is free."""
+        self._jobs.delete(name)
+        try:
+            for _ in self._jobs.changes(name):
+                log.info("TrainJob %s is being deleted", name)
+        except NotFound:
+            return
 
-    def _watch(self, version: str) -> bool:
-        from kubernetes.watch import Watch
 
-        events = Watch().stream(
-            self._objects.list_namespaced_custom_object,
-            field_selector=f"metadata.name={self._job.name}",
-            resource_version=version,
-            timeout_seconds=_WATCH_SECONDS,
-            **self._place,
-        )
-        return any(self._over(event["object"]) for event in events)
-
-    def _over(self, read: dict[str, Any]) -> bool:
-        for condition in read.get("status", {}).get("conditions", []):
-            if condition["status"] != "True":
-                continue
-            if condition["type"] == "Failed":
-                raise TrainingFailed(
-                    f"TrainJob {self._job.name} failed: {condition['message']}; read its pods' "
-                    "logs, delete the TrainJob and run again: it goes on from the checkpoint."
-                )
-            if condition["type"] == "Complete":
-                return True
-        return False
+def _condition(job: dict[str, Any], kind: str) -> str | None:
+    """The message of a condition that holds, None when it does not."""
+    for condition in job.get("status", {}).get("conditions", []):
+        if condition["type"] == kind and condition["status"] == "True":
+            return str(condition.get("message", ""))
+    return None

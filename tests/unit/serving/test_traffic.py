@@ -1,11 +1,13 @@
 import asyncio
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hearloop.config import Settings
+from hearloop.errors import Conflict
 from hearloop.recogniser import Recogniser
 from hearloop.rollout import Traffic
 from hearloop.storage.rollouts import SqlTrafficStore
@@ -92,17 +94,41 @@ def test_after_a_restart_the_stored_traffic_is_in_force(server: Server, tmp_path
     assert again.traffic == Traffic(stable="1", canary="2", canary_percent=10)
 
 
-def restarted(tmp_path: Path, shelf: Shelf) -> Versions:
+def restarted(tmp_path: Path, shelf: Shelf, pinned: str = "") -> Versions:
     """The versions of a server that has just started over the same database."""
     versions = Versions()
     settings = Settings(database_url=f"sqlite:///{tmp_path}/hearloop.db")
     store = SqlTrafficStore(engine(settings), settings.model_name)
 
     async def start() -> None:
-        await TrafficControl(versions, lambda: shelf, store, tmp_path).restore()
+        await TrafficControl(versions, lambda: shelf, store, tmp_path, pinned).restore()
 
     asyncio.run(start())
     return versions
+
+
+def test_a_pinned_server_serves_its_version_whatever_was_stored(
+    server: Server, tmp_path: Path
+) -> None:
+    assert server.client.put(TRAFFIC, json={"stable": "1"}).status_code == 200
+    assert restarted(tmp_path, server.shelf, pinned="2").traffic == Traffic(stable="2")
+    assert restarted(tmp_path, server.shelf, pinned="unknown").traffic is None
+
+
+def test_a_pinned_server_takes_no_other_traffic(server: Server, tmp_path: Path) -> None:
+    control = TrafficControl(server.versions, lambda: server.shelf, Unused(), tmp_path, "2")
+    with pytest.raises(Conflict, match="pinned to version 2"):
+        asyncio.run(control.put(Traffic(stable="1")))
+
+
+class Unused:
+    """A store that nobody may ask."""
+
+    def read(self) -> None:
+        raise AssertionError
+
+    def write(self, traffic: Traffic, bundles: Mapping[str, str]) -> None:
+        raise AssertionError
 
 
 def test_after_a_restart_a_canary_that_is_damaged_by_now_gets_nothing(
