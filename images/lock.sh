@@ -3,8 +3,8 @@
 # the hashes of every file on the index. Needs uv (pip install uv).
 #
 # Left out of the locks: docopt, which num2words wants for its command line and which comes as a
-# source archive only; Pillow where KServe alone wants it, for images that we do not serve; torch
-# and NVIDIA's libraries, which are a lock of their own.
+# source archive only; Pillow and grpcio-tools where KServe alone wants them, for images that we do
+# not serve and for generating code; torch and NVIDIA's libraries, which are a lock of their own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,7 +19,7 @@ torch=$(sed -nE 's/^((torch|triton|cuda-|nvidia-)[a-z0-9-]*)==.*/--no-emit-packa
 
 lock functions requirements
 lock monitor requirements
-lock serving requirements --no-emit-package pillow
+lock serving requirements --no-emit-package pillow --no-emit-package grpcio-tools
 # shellcheck disable=SC2086  # a list of options
 lock pipeline requirements $torch
 lock pipeline cuda

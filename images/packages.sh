@@ -22,6 +22,7 @@ done
 cd /opt/hearloop/lib/python3.11/site-packages
 find . -type d \( -name tests -o -name test \) -not -path './torch/*' -prune -exec rm -rf {} +
 find . -type f \( -name '*.pyi' -o -name '*.pxd' \) -delete
+[ -d onnx ] || rm -rf onnxruntime/capi/libonnxruntime.so* onnxruntime/transformers onnxruntime/tools
 [ ! -d botocore/data ] ||
     find botocore/data -mindepth 1 -maxdepth 1 -type d ! -name s3 ! -name sts -exec rm -rf {} +
 
