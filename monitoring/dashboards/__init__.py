@@ -1,0 +1,1 @@
+"""Grafana dashboards for three readers; `python -m monitoring.dashboards` writes their JSON."""
