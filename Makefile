@@ -1,7 +1,7 @@
 # Hearloop. `make help` lists the targets; each sets up what it needs.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test up down check clean
+.PHONY: help install demo test up down check check-deploy check-images clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +13,7 @@ PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
 	if $$each -c '$(FITS)' 2>/dev/null; then echo $$each; exit; fi; done; echo python3)
 
 help: ## List the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 install: $(INSTALLED) ## Set up the virtual environment in .venv
 
@@ -35,6 +35,12 @@ check: $(INSTALLED) ## What a change must pass: format, lint, types, layers, tes
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MAKE) test
+
+check-deploy: $(INSTALLED) ## Check Terraform, manifests, alerts and the names that they share
+	$(BIN)/python -m pytest -p tests.closing_table tests/deploy
+
+check-images: $(INSTALLED) ## Build the images and run them confined; needs Docker
+	$(BIN)/python -m pytest -p tests.closing_table tests/images
 
 clean: down ## Remove the virtual environment and all that runs have left
 	rm -rf $(VENV) runs build *.egg-info src/*.egg-info
