@@ -14,6 +14,7 @@ from hearloop import composition
 from hearloop.config import Settings
 from hearloop.errors import ConfigurationError, HearloopError, InvalidInput, ServiceUnavailable
 from hearloop.lineage import DatasetUse, Lineage
+from hearloop.rollout import Traffic
 from hearloop.stack import Ports, ServiceStatus, Stack
 
 __all__ = ["app", "main"]
@@ -104,6 +105,19 @@ def lineage(
         print(found.to_json())
     else:
         Console().print(_lineage_table(found))
+
+
+@app.command()
+def promote(
+    version: Annotated[str, typer.Argument(help="A version that is registered.")],
+) -> None:
+    """Give a version all traffic and make it champion, without a rollout: the way back by hand."""
+    settings = Settings()
+    registry = composition.registry(settings)
+    before = registry.champion()
+    composition.router(settings).write(Traffic(stable=version))  # refused: the champion stays
+    registry.promote(version)
+    print(f"Version {version} serves all calls and is champion; it was {before or 'nobody'}.")
 
 
 @app.command()

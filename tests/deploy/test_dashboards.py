@@ -86,5 +86,5 @@ def test_a_metric_that_nobody_exports_is_found(there: Exported) -> None:
         'hearloop_requests_total{outcome="lost"}'
     ]
     assert unknown('hearloop_live{colour="red"}', there) == ["hearloop_live{colour}"]
-    with pytest.raises(ValueError, match="unexpected"):
+    with pytest.raises(ValueError, match="unclosed"):
         promql_parser.parse("sum(")

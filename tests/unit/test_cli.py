@@ -1,6 +1,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -8,8 +9,15 @@ import pytest
 from typer.testing import CliRunner
 
 from hearloop import cli, composition
-from hearloop.errors import ConfigurationError, InvalidInput, NotFound, ServiceUnavailable
+from hearloop.errors import (
+    ConfigurationError,
+    InvalidInput,
+    NotFound,
+    ServiceUnavailable,
+    VersionRefused,
+)
 from hearloop.lineage import CorrectionRange, DatasetUse, Lineage
+from hearloop.rollout import Traffic
 
 runner = CliRunner()
 
@@ -20,6 +28,9 @@ class FakeRegistry:
 
     def champion(self) -> str | None:
         return self._champion
+
+    def promote(self, version: str) -> None:
+        self._champion = version
 
     def lineage(self, version: str) -> Lineage:
         if version not in "12":
@@ -54,6 +65,30 @@ def test_lineage_as_json_names_each_correction() -> None:
     body = json.loads(runner.invoke(cli.app, ["lineage", "2", "--json"]).stdout)
     assert body["datasets"][0]["corrections"]["ids"] == ["c5", "c6", "c7"]
     assert body["parent"]["datasets"][0]["snapshot"] == "1" * 64
+
+
+@dataclass
+class FakeRouter:
+    traffic: Traffic
+    refuses: bool
+
+    def write(self, traffic: Traffic) -> None:
+        if self.refuses:
+            raise VersionRefused("Version 1 failed its checks and takes no traffic.")
+        self.traffic = traffic
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_promote_moves_the_traffic_and_then_the_champion(
+    monkeypatch: pytest.MonkeyPatch, refuses: bool
+) -> None:
+    registry, router = FakeRegistry("2"), FakeRouter(Traffic(stable="2"), refuses)
+    monkeypatch.setattr(composition, "registry", lambda _: registry)
+    monkeypatch.setattr(composition, "router", lambda _: router)
+    done = runner.invoke(cli.app, ["promote", "1"])
+    there = "2" if refuses else "1"
+    assert (registry.champion(), router.traffic) == (there, Traffic(stable=there))
+    assert isinstance(done.exception, VersionRefused) if refuses else "was 2" in done.stdout
 
 
 def test_without_a_champion_there_is_no_lineage(monkeypatch: pytest.MonkeyPatch) -> None:
