@@ -113,6 +113,9 @@ class ScreeningPolicy:
     """Rivals that a text is weighed against: a wrong text beats all of them once in 33 times."""
     minimum_rivals: int = 10
     """Fewer than these and the correction waits: chance alone would beat them too often."""
+    rivals_each: int = 5
+    """Rivals from any one contributor: two others are enough to be weighed by, and whoever sends
+    easy texts for a friend to beat brings them to a mean support of 0.75, not to 0.85."""
     utterance_support: float = 0.9
     """Support below which one correction is quarantined; a wrong one passes one time in ten,
     which is what `contributor_support` is for."""

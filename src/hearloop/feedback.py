@@ -22,7 +22,7 @@ from hearloop.corrections import (
     correct,
     weigh,
 )
-from hearloop.errors import NotFound, ServiceUnavailable
+from hearloop.errors import DataError, InvalidInput, NotFound, ServiceUnavailable
 from hearloop.events import Transcription
 from hearloop.ports import EventLog, ObjectStore
 
@@ -58,8 +58,9 @@ class FeedbackStore(Protocol):
     def get(self, correction_id: str) -> Correction:
         """One correction. Raises NotFound."""
 
-    def rivals(self, correction: Correction, count: int) -> Sequence[str]:
-        """Texts of other contributors for other audio, nearest in length first."""
+    def rivals(self, correction: Correction, count: int, *, each: int) -> Sequence[str]:
+        """Texts for other audio, at most `each` of any other contributor, nearest in length
+        first."""
 
     def unweighed(
         self, rivals: int, limit: int, *, besides: Collection[str] = ()
@@ -113,7 +114,7 @@ class Feedback:
         self._plausibilities = plausibilities
         self._policy = policy or ScreeningPolicy()
         self._publishing = threading.Lock()
-        self._without_audio: set[str] = set()
+        self._unweighable: set[str] = set()
 
     def take(self, *, request_id: str, text: str, contributor: str) -> tuple[Correction, bool]:
         """Store a correction; returns it as stored, and whether it is new.
@@ -136,11 +137,13 @@ class Feedback:
 
     def catch_up(self) -> None:
         """Weigh and publish some of the corrections that had to wait."""
-        for waiting in self.store.unweighed(
-            self._policy.rivals, CATCH_UP, besides=self._without_audio
-        ):
-            self._weigh(waiting)
-        self._publish()
+        try:
+            for waiting in self.store.unweighed(
+                self._policy.rivals, CATCH_UP, besides=self._unweighable
+            ):
+                self._weigh(waiting)
+        finally:
+            self._publish()
 
     def oldest_unreviewed(self) -> datetime | None:
         """When the oldest correction came that nobody can rule on yet; None when none waits."""
@@ -158,16 +161,17 @@ class Feedback:
 
     def _weigh(self, correction: Correction) -> None:
         """Weigh a correction: once there are enough rivals, and again once there are plenty."""
-        rivals = self.store.rivals(correction, self._policy.rivals)
-        enough = self._policy.minimum_rivals if correction.evidence is None else self._policy.rivals
+        policy = self._policy
+        rivals = self.store.rivals(correction, policy.rivals, each=policy.rivals_each)
+        enough = policy.minimum_rivals if correction.evidence is None else policy.rivals
         if len(rivals) < enough:
             return
         try:
             samples = decode(self._objects.get(correction.audio_uri)).samples
             own, *others = self._plausibilities(samples, [correction.text, *rivals])
-        except NotFound as error:
+        except (DataError, InvalidInput) as error:
             _LOG.warning("Correction %s cannot be weighed: %s", correction.id[:12], error)
-            self._without_audio.add(correction.id)
+            self._unweighable.add(correction.id)
         except ServiceUnavailable as error:
             _LOG.warning("Correction %s waits to be weighed: %s", correction.id[:12], error)
         else:

@@ -195,6 +195,17 @@ def test_confirmation_is_not_weighed(room: Room) -> None:
     assert (confirmed.status, confirmed.evidence) == ("confirmed", None)
 
 
+def test_damaged_audio_holds_up_no_other_correction(room: Room) -> None:
+    room.ear.away = True
+    ids = [give(room, number) for number in range(4)]
+    room.objects.put("s3://hearloop-audio/audio/0.flac", b"no longer FLAC")
+    room.ear.away = False
+    room.feedback.catch_up()
+    weighed = [room.store.get(one).evidence is not None for one in ids]
+    assert weighed == [False, True, True, True]
+    assert len(room.published()) == 4
+
+
 def test_weighed_later_when_the_recogniser_is_away(room: Room) -> None:
     room.ear.away = True
     ids = [give(room, number) for number in range(4)]

@@ -163,13 +163,6 @@ class SqlCorrectionStore:
                     )
         return rulings
 
-    def minutes(self, *, after: int = 0, up_to: int | None = None) -> float:
-        """Minutes of audio under accepted corrections of the range: what a training would get."""
-        query = _between(select(func.sum(CORRECTIONS.c.audio_seconds)), after, up_to)
-        with self._engine.connect() as connection:
-            seconds = connection.scalar(query.where(CORRECTIONS.c.status == "accepted"))
-        return float(seconds or 0.0) / 60.0
-
     def digest(self, *, after: int = 0, up_to: int | None = None) -> str:
         """SHA-256 (hex) of the ids of the accepted corrections of the range, in id order."""
         query = _between(select(CORRECTIONS.c.id), after, up_to)
@@ -177,21 +170,32 @@ class SqlCorrectionStore:
             ids = connection.scalars(query.where(CORRECTIONS.c.status == "accepted")).all()
         return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
 
-    def rivals(self, correction: Correction, count: int) -> Sequence[str]:
+    def rivals(self, correction: Correction, count: int, *, each: int) -> Sequence[str]:
         """Up to `count` different texts to weigh a correction against, nearest in length first.
 
-        They are other contributors' words for other audio: nobody chooses their own rivals.
+        They are other contributors' words for other audio, at most `each` of any one of them and
+        none that is quarantined or rejected: nobody chooses their own rivals, nor has a friend choose them.
         """
-        text = CORRECTIONS.c.text
-        query = (
-            select(text)
-            .where(CORRECTIONS.c.contributor != correction.contributor)
+        text, contributor = CORRECTIONS.c.text, CORRECTIONS.c.contributor
+        apart = func.abs(func.length(text) - len(correction.text)).label("apart")
+        first = func.min(CORRECTIONS.c.id).label("first")
+        by = func.min(contributor).label("by")
+        texts = (
+            select(text, apart, first, by)
+            .where(contributor != correction.contributor)
             .where(CORRECTIONS.c.audio_uri != correction.audio_uri)
+            .where(CORRECTIONS.c.status.not_in(("quarantined", "rejected")))
             .where(text != correction.text)
             .group_by(text)
-            .order_by(
-                func.abs(func.length(text) - len(correction.text)), func.min(CORRECTIONS.c.id)
-            )
+            .subquery()
+        )
+        nearest = (texts.c.apart, texts.c.first)
+        place = func.row_number().over(partition_by=texts.c.by, order_by=nearest)
+        ranked = select(texts, place.label("place")).subquery()
+        query = (
+            select(ranked.c.text)
+            .where(ranked.c.place <= each)
+            .order_by(ranked.c.apart, ranked.c.first)
             .limit(count)
         )
         with self._engine.connect() as connection:

@@ -20,6 +20,12 @@ from hearloop.storage.tables import engine
 ANYBODY = ScreeningPolicy(maximum_share=1.0)
 
 
+def minutes(store: SqlCorrectionStore, *, after: int = 0, up_to: int | None = None) -> float:
+    """What a training would get, in minutes of audio."""
+    accepted = store.list(after=after, up_to=up_to, statuses=["accepted"])
+    return sum(one.audio_seconds for one in accepted) / 60
+
+
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Engine]:
     made = engine(Settings(database_url=f"sqlite:///{tmp_path}/hearloop.db"))
@@ -82,7 +88,7 @@ def test_what_waits_for_review_is_counted_and_aged(database: Engine) -> None:
 
 def test_what_is_not_there(database: Engine) -> None:
     store = SqlCorrectionStore(database)
-    assert (store.last(), store.minutes(), store.list()) == (0, 0.0, [])
+    assert (store.last(), minutes(store), store.list()) == (0, 0.0, [])
     with pytest.raises(NotFound, match="'nothing'"):
         store.get("nothing")
 
@@ -107,7 +113,7 @@ def test_adding_is_idempotent_and_its_order_does_not_matter(
         assert created.count(True) == len({one.id for one in corrections}) == store.last()
         assert [one.sequence for one in store.list()] == list(range(1, store.last() + 1))
         rulings = store.screen(policy=ANYBODY)
-        outcomes.append((rulings, store.digest(), store.minutes()))
+        outcomes.append((rulings, store.digest(), minutes(store)))
         database.dispose()
     assert outcomes[0] == outcomes[1]
 
@@ -134,13 +140,13 @@ def test_screening_is_kept_with_its_reason(database: Engine) -> None:
     store = SqlCorrectionStore(database)
     for number in range(4):
         store.add(correction(f"r{number}", support=0.2 if number == 3 else 1.0))
-    assert store.minutes() == 0.0, "nothing counts before it has been screened"
+    assert minutes(store) == 0.0, "nothing counts before it has been screened"
     store.screen(policy=ANYBODY)
     assert [one.request_id for one in store.list(statuses=["accepted"])] == ["r0", "r1", "r2"]
     (doubted,) = store.list(statuses=["quarantined"])
     assert "20%" in doubted.reason
-    assert store.minutes() == pytest.approx(0.15)
-    assert store.minutes(after=1, up_to=2) == pytest.approx(0.05)
+    assert minutes(store) == pytest.approx(0.15)
+    assert minutes(store, after=1, up_to=2) == pytest.approx(0.05)
 
 
 def test_only_the_range_is_screened(database: Engine) -> None:
@@ -175,8 +181,31 @@ def test_nobody_chooses_their_own_rivals(database: Engine) -> None:
         correction("r5", contributor="cyd", text="call otto"),
     ):
         store.add(one)
-    assert store.rivals(own, 10) == ["call otto", "pay my gas bill today"]
-    assert store.rivals(own, 1) == ["call otto"]
+    assert store.rivals(own, 10, each=5) == ["call otto", "pay my gas bill today"]
+    assert store.rivals(own, 1, each=5) == ["call otto"]
+
+
+def test_nor_has_a_friend_choose_them(database: Engine) -> None:
+    store = SqlCorrectionStore(database)
+    own = correction("r0", text="call anna")
+    store.add(own)
+    for number in range(32):
+        store.add(correction(f"b{number}", contributor="bob", text=f"qxz {number:05d}"))
+    for number in range(3):
+        store.add(correction(f"c{number}", contributor="cyd", text=f"call otto {number}"))
+    rivals = store.rivals(own, 32, each=5)
+    assert sum(text.startswith("qxz") for text in rivals) == 5
+    assert sum(text.startswith("call otto") for text in rivals) == 3
+
+
+def test_what_is_quarantined_is_nobody_s_rival(database: Engine) -> None:
+    store = SqlCorrectionStore(database)
+    own = correction("r0", text="call anna")
+    for one in (own, correction("r1", contributor="bob", text="call otto", support=0.1)):
+        store.add(one)
+    assert store.rivals(own, 10, each=5) == ["call otto"]
+    store.screen(policy=ANYBODY)
+    assert store.rivals(own, 10, each=5) == []
 
 
 def test_waiting_for_evidence_and_for_the_event_log(database: Engine) -> None:
