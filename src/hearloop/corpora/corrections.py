@@ -41,15 +41,17 @@ def utterances(
     Split by speaker where one is known and by call otherwise, so that whoever is tested on is
     not trained on.
     """
+    given = store.list(after=corpus.after, up_to=corpus.up_to)
+    rulings = {one.id: Ruling(status=one.status, reason=one.reason) for one in given}
     if corpus.screened:
-        store.screen(after=corpus.after, up_to=corpus.up_to)
+        # What this call ruled, whatever somebody else stores of the same corrections meanwhile.
+        rulings |= store.screen(after=corpus.after, up_to=corpus.up_to)
     taken = {"accepted"} if corpus.screened else {"accepted", "quarantined", "waiting"}
-    for correction in store.list(after=corpus.after, up_to=corpus.up_to):
-        name = f"correction-{correction.id}"
-        if correction.status not in taken:
-            said_nothing = _UNTOUCHED if correction.status == "confirmed" else _UNSCREENED
-            reason = correction.reason or said_nothing
-            yield Rejected(id=name, reason=f"{correction.status}: {reason}")
+    for correction in given:
+        name, ruling = f"correction-{correction.id}", rulings[correction.id]
+        if ruling.status not in taken:
+            said_nothing = _UNTOUCHED if ruling.status == "confirmed" else _UNSCREENED
+            yield Rejected(id=name, reason=f"{ruling.status}: {ruling.reason or said_nothing}")
             continue
         try:
             audio = objects.get(correction.audio_uri)

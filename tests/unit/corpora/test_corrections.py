@@ -40,6 +40,7 @@ class Store:
     def __init__(self, *corrections: Correction) -> None:
         self.corrections = corrections
         self.screened: list[tuple[int, int | None]] = []
+        self.rulings: dict[str, Ruling] = {}
 
     def list(
         self,
@@ -56,7 +57,7 @@ class Store:
 
     def screen(self, *, after: int = 0, up_to: int | None = None) -> Mapping[str, Ruling]:
         self.screened.append((after, up_to))
-        return {}
+        return self.rulings
 
 
 def _read(store: Store | None, **corpus: object) -> list[Utterance | Rejected]:
@@ -96,6 +97,15 @@ def test_what_is_left_out_says_why() -> None:
     assert reasons[2] == "rejected: says the same"
     assert "gone.flac" in reasons[3]
     assert reasons[4] == "waiting: it has not been screened yet"
+
+
+def test_the_ruling_of_this_reading_counts_and_not_what_is_stored_meanwhile() -> None:
+    store = Store(_correction(1, "quarantined"), _correction(2, "accepted"))
+    store.rulings = {
+        _correction(1).id: Ruling(status="accepted"),
+        _correction(2).id: Ruling(status="quarantined", reason="contributor mallory"),
+    }
+    assert [type(one) for one in _read(store)] == [Utterance, Rejected]
 
 
 def test_unscreened_quarantined_corrections_are_taken_too() -> None:
