@@ -14,7 +14,9 @@ from hearloop.tokenizer import Tokenizer
 __all__ = ["noise", "write_random_bundle"]
 
 
-def write_random_bundle(directory: Path, seed: int, *, hidden: int = 16) -> Path:
+def write_random_bundle(
+    directory: Path, seed: int, *, hidden: int = 16, training: str = "none"
+) -> Path:
     """Write a bundle whose weights are drawn by `seed`; another seed writes other texts."""
     tokenizer = Tokenizer("ab ")
     architecture = Architecture(
@@ -27,7 +29,7 @@ def write_random_bundle(directory: Path, seed: int, *, hidden: int = 16) -> Path
         network.output.weight *= 10.0
         for weight in network.recurrent.parameters():
             weight *= 3.0
-    export.write_bundle(directory, network, tokenizer, training="none")
+    export.write_bundle(directory, network, tokenizer, training=training)
     return directory
 
 

@@ -15,8 +15,6 @@ snapshot; so whoever has the name can tell whether anything was changed.
 
 import gzip
 import json
-import os
-import tempfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -26,6 +24,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from hearloop import audio
 from hearloop.errors import IntegrityError, NotFound
+from hearloop.files import write_atomically
 from hearloop.ports import ObjectStore
 from hearloop.quality import Quality
 from hearloop.recipe import Split
@@ -197,10 +196,7 @@ def local_audio(row: CutRow, objects: ObjectStore, cache: Path) -> Path:
         return path
     body = objects.get(row.audio_uri)
     _check(row.audio_uri, body, row.audio_digest)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as unfinished:
-        unfinished.write(body)
-    os.replace(unfinished.name, path)
+    write_atomically(path, body)
     return path
 
 

@@ -9,8 +9,6 @@ holds the train and dev splits with their texts, so that training reads nothing 
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from hearloop.audio import decode
 from hearloop.datasets import CutRow, Snapshot, local_audio
 from hearloop.errors import IntegrityError
 from hearloop.features import CONFIGURATION, configuration_digest, log_mel
+from hearloop.files import write_atomically
 from hearloop.ports import ObjectStore
 from hearloop.telemetry import Progress, Silent
 
@@ -123,10 +122,7 @@ def _fetch_shard(uri: str, sha256: str, objects: ObjectStore, cache: Path) -> Pa
         raise IntegrityError(
             f"{uri} is not what its manifest says; delete the archive's folder and extract again."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as unfinished:
-        unfinished.write(body)
-    os.replace(unfinished.name, path)
+    write_atomically(path, body)
     return path
 
 

@@ -173,8 +173,8 @@ class SqlCorrectionStore:
     def rivals(self, correction: Correction, count: int, *, each: int) -> Sequence[str]:
         """Up to `count` different texts to weigh a correction against, nearest in length first.
 
-        They are other contributors' words for other audio, at most `each` of any one of them and
-        none that is quarantined or rejected: nobody chooses their own rivals, nor has a friend choose them.
+        They are other contributors' words for other audio, at most `each` of any one of them, and
+        nothing quarantined or rejected: nobody chooses their own rivals, nor has a friend do it.
         """
         text, contributor = CORRECTIONS.c.text, CORRECTIONS.c.contributor
         apart = func.abs(func.length(text) - len(correction.text)).label("apart")

@@ -19,6 +19,7 @@ from typing import Final, Protocol
 from hearloop import feature_archive
 from hearloop.bundle import verify
 from hearloop.errors import IntegrityError, TrainingFailed
+from hearloop.files import write_atomically
 from hearloop.ports import ObjectStore
 from hearloop.recipe import TrainingConfig
 from hearloop.training.request import (
@@ -84,7 +85,7 @@ def train(
         return done
     work.mkdir(parents=True, exist_ok=True)
     summary = launcher.run(request, base_bundle=base_bundle, output=output, work=work)
-    (work / _SUMMARY).write_text(summary.to_json(), encoding="utf-8")
+    write_atomically(work / _SUMMARY, summary.to_json().encode())
     return summary
 
 
@@ -93,7 +94,7 @@ def _finished(request: TrainingRequest, output: Path, work: Path) -> TrainingSum
     try:
         trained = verify(output).training == request.digest
         return TrainingSummary.from_json((work / _SUMMARY).read_bytes()) if trained else None
-    except (IntegrityError, OSError):
+    except (IntegrityError, OSError, ValueError):
         return None
 
 
@@ -156,7 +157,7 @@ def _reason(status: int, work: Path) -> str:
     try:
         failure = json.loads((work / "failure.json").read_text(encoding="utf-8"))
         return str(failure["message"])
-    except OSError:
+    except (OSError, ValueError, KeyError):
         return (
             f"torchrun ended with status {status} and no model; its output says why. What was "
             f"learnt until the last checkpoint is kept in {work}: run again to go on."

@@ -19,9 +19,10 @@ from hearloop import feature_archive
 from hearloop.architecture import Architecture
 from hearloop.bundle import verify
 from hearloop.config import Settings
-from hearloop.errors import ConfigurationError, TrainingFailed
+from hearloop.errors import ConfigurationError, ServiceUnavailable, TrainingFailed
 from hearloop.export import load_network, write_bundle
 from hearloop.feature_archive import ArchivedUtterance
+from hearloop.files import write_atomically
 from hearloop.model import Network
 from hearloop.recipe import TrainingConfig
 from hearloop.tokenizer import Tokenizer
@@ -247,7 +248,11 @@ class _Run:
             )
             return
         if self._saved:
-            self._saved(path)
+            try:
+                self._saved(path)
+            except ServiceUnavailable as error:
+                self._failed_checkpoints += 1
+                log.error("%s Training goes on; its checkpoint is on this machine alone.", error)
 
     def _wer(self, examples: list[Example]) -> float:
         return word_error_rate(self._trainer.network, examples, self._tokenizer)
@@ -276,6 +281,8 @@ class _Run:
         self, before: Candidate | None, candidates: list[Candidate], lost: int
     ) -> TrainingSummary:
         chosen = choose(candidates, before)
+        summary_path = self._staged.work / SUMMARY
+        summary_path.unlink(missing_ok=True)  # that of another request is not this bundle's
         write_bundle(
             self._staged.output,
             self._trainer.network,
@@ -295,7 +302,7 @@ class _Run:
             checkpoints_failed=self._failed_checkpoints,
             curve_points_lost=lost,
         )
-        (self._staged.work / SUMMARY).write_text(summary.to_json(), encoding="utf-8")
+        write_atomically(summary_path, summary.to_json().encode())
         return summary
 
 
@@ -312,4 +319,4 @@ def new_network(train: list[Example], vocabulary: int, seed: int) -> Network:
 def write_failure(work: Path, error: Exception) -> None:
     """Leave the reason of a failure for the launcher."""
     body = {"kind": type(error).__name__, "message": str(error)}
-    (work / "failure.json").write_text(json.dumps(body), encoding="utf-8")
+    write_atomically(work / "failure.json", json.dumps(body).encode())
