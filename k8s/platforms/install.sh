@@ -31,11 +31,11 @@ manifests() {
     kubectl apply --server-side --force-conflicts -f "$1"
 }
 
-# hostname: what the overlay is called by, without its first label.
+# The overlay's domain.
 domain() {
     local endpoints=$here/../overlays/$overlay/endpoints.env
     if [[ -f $endpoints ]]; then
-        sed -n 's/^HOSTNAME=hearloop\.//p' "$endpoints"
+        sed -n 's/^ANY_HOST=\*\.//p' "$endpoints"
     else
         echo localhost
     fi

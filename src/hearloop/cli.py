@@ -2,6 +2,7 @@
 
 import mimetypes
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +34,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+class Part(StrEnum):
+    """What a cluster needs before the platform starts in it."""
+
+    DATABASES = "databases"
+    BUCKETS = "buckets"
+    TOPICS = "topics"
 
 
 def main() -> None:
@@ -76,16 +85,23 @@ def status() -> None:
 
 
 @app.command()
-def prepare() -> None:
-    """Create the buckets and topics of the settings; what is there stays as it is."""
+def prepare(
+    what: Annotated[list[Part], typer.Argument(help="What to create.")],
+) -> None:
+    """Create databases, buckets or topics of the settings; what is there stays as it is."""
+    from hearloop.storage.databases import create_databases
     from hearloop.storage.events import create_topics
     from hearloop.storage.objects import S3Objects
 
     settings = Settings()
-    store = S3Objects(settings)
-    for bucket in settings.buckets.model_dump().values():
-        store.create_bucket(bucket)
-    create_topics(settings)
+    if Part.DATABASES in what:
+        create_databases(settings.database_url)
+    if Part.BUCKETS in what:
+        store = S3Objects(settings)
+        for bucket in settings.buckets.model_dump().values():
+            store.create_bucket(bucket)
+    if Part.TOPICS in what:
+        create_topics(settings)
 
 
 @app.command()
