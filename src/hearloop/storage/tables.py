@@ -11,6 +11,7 @@ append-only log of decisions. Rollouts and corrections have their tables beside 
 
 import hashlib
 import uuid
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -38,7 +39,6 @@ from sqlalchemy import (
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError as DuplicateKey
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.pool import NullPool
 
 from hearloop.config import Settings
 from hearloop.errors import ConfigurationError, ServiceUnavailable
@@ -73,8 +73,9 @@ def engine(settings: Settings) -> Engine:
     if url.get_backend_name() == "sqlite":
         if url.database:
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-        # A file is opened in microseconds: no pool, which would leave open files to the collector.
-        database = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, poolclass=NullPool)
+        database = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+        # Whoever lets go of the engine closes its files too; Python 3.13 warns of those left open.
+        weakref.finalize(database, database.pool.dispose)
         event.listen(database, "connect", _configure_sqlite)
         event.listen(database, "begin", _begin_sqlite)
     else:
