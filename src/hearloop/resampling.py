@@ -19,6 +19,9 @@ __all__ = ["Bootstrap", "block_sums", "bootstrap", "holm"]
 _ROWS = 64
 """Resamples drawn at a time: their counts stay in the processor's cache."""
 
+_BEYOND = 10
+"""Resamples that must lie beyond a quantile for it to be one."""
+
 Floats = NDArray[np.float64]
 
 
@@ -40,9 +43,15 @@ class Bootstrap:
         return np.asarray(spread * _widening(self.blocks))
 
     def bound(self, level: float) -> Floats:
-        """The one-sided bound that the true value stays below with probability `level`."""
-        degrees = max(self.blocks - 1, 1)
-        widened = ndtr(_widening(self.blocks) * stdtrit(degrees, level))
+        """The one-sided bound that the true value stays below with probability `level`.
+
+        A quantile of the resamples; Student's t on their standard error at levels so small that
+        only the most extreme resamples lie beyond.
+        """
+        t = stdtrit(max(self.blocks - 1, 1), level)
+        widened = ndtr(_widening(self.blocks) * t)
+        if min(widened, 1 - widened) * self.replicates.shape[-1] < _BEYOND:
+            return np.asarray(self.estimate + t * self.standard_error)
         return np.asarray(np.quantile(self.replicates, widened, axis=-1))
 
     def p_not_below(self, margin: float) -> Floats:

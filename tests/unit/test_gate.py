@@ -52,6 +52,19 @@ def test_a_challenger_that_learnt_nothing_is_rejected() -> None:
     assert check(verdict, "WER better on the new set").outcome == "reject"
 
 
+def test_a_gain_that_is_sure_and_too_small_is_rejected() -> None:
+    champion = errors(0.3, utterances=200)
+    challenger = champion.copy()
+    challenger[:, ::20] = np.maximum(champion[:, ::20] - 1, 0)  # every 200th word: half a point
+    verdict = gate(evaluation(judged_set(OLD, OLD), judged_set(champion, challenger)), POLICY)
+    found = check(verdict, "WER better on the new set")
+    assert found.low is not None
+    assert found.high is not None
+    assert -POLICY.worthwhile_gain < found.low < found.high < 0
+    assert found.outcome == "reject"
+    assert "a rollout is worth 1.00 points or more" in found.reason
+
+
 def test_a_small_gain_among_noise_is_inconclusive_and_says_what_could_be_seen() -> None:
     champion = errors(0.3, speakers=12, utterances=8)
     challenger = errors(0.29, speakers=12, utterances=8, seed=5)

@@ -42,6 +42,14 @@ def test_ten_blocks_keep_the_false_alarm_rate_too() -> None:
     assert share_called_better(few, UTTERANCES * 6.0) <= 0.065
 
 
+def test_ten_blocks_keep_it_at_the_levels_of_many_slices_too() -> None:
+    few = worthless_challenger()[:, :10].sum(axis=2)
+    resampled = bootstrap(few, np.full(10, UTTERANCES * 6.0), resamples=2000, seed=2)
+    level = 0.05 / 30
+    above, below = resampled.bound(level) > 0, resampled.bound(1 - level) < 0
+    assert np.mean(above | below) <= 2 * 2 * level
+
+
 def test_the_detectable_difference_is_found_as_often_as_promised() -> None:
     differences = worthless_challenger().sum(axis=2)
     lengths = np.full(SPEAKERS, UTTERANCES * 6.0)

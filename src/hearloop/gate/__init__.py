@@ -80,12 +80,12 @@ def _superior(evaluation: Evaluation, policy: GatePolicy) -> Check:
     outcome: CheckOutcome
     if found.few:
         outcome, reason = "inconclusive", found.too_few()
-    elif found.high < 0:
-        outcome, reason = "pass", f"it fell by {points(-found.high)} or more."
     elif found.low > -worthwhile:
         fell = f"fell by {points(-found.low)} at most" if found.low < 0 else "rose"
         outcome = "reject"
         reason = f"it {fell}; a rollout is worth {points(worthwhile)} or more."
+    elif found.high < 0:
+        outcome, reason = "pass", f"it fell by {points(-found.high)} or more."
     else:
         outcome, reason = "inconclusive", found.doubt("no fall was shown")
     return found.check(outcome, reason, limit=0.0, needed=True)
