@@ -48,9 +48,10 @@ def run_records(settings: Settings, run_id: str) -> RunRecords:
 
 
 def rollout_outcome(settings: Settings, run_id: str) -> str | None:
-    """How the rollout of a pipeline run ended or paused; None when it rolled nothing out."""
-    record = run_records(settings, run_id).read("roll_out")
-    return record.output if record else None
+    """Where the rollout of a pipeline run's version stands; None when it rolls nothing out."""
+    registered = run_records(settings, run_id).read("register")
+    state = rollout_store(settings).read(registered.output) if registered else None
+    return state.status if state else None
 
 
 def feature_store(settings: Settings) -> "FeatureStore":

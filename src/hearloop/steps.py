@@ -173,7 +173,7 @@ def judge(*, recipe: str, run_id: str, evaluation: str) -> str:
             reason, decision = verdict.reason, HOLD
             current = run.registry.champion()
             if current != run.champion:
-                reason = f"The champion is version {current} now and was {run.champion} then."
+                reason = _moved(run, current)
             elif verdict.outcome == "pass" or current is None:
                 decision = ROLL_OUT
             composition.decisions(run.settings).append(
@@ -218,13 +218,18 @@ def register(
 def roll_out(*, recipe: str, run_id: str, version: str) -> str:
     """Let the version take the traffic; returns how that ended: promoted, rolled_back, superseded.
 
+    Returns `held` when another version than the one it was judged against has become champion.
     Raises ServiceUnavailable when it had to pause: the run has not ended then, and the same run
     again goes on with the rollout.
     """
     with _step("roll_out", recipe, run_id, version=version) as (run, work):
         from hearloop.rollout import roll_out as shift_traffic
 
-        if run.registry.champion() != version:
+        champion = run.registry.champion()
+        if champion not in (run.champion, version):
+            _hold(run, work, version, _moved(run, champion))
+            return work.output
+        if champion != version:
             run.registry.challenge(version)
         policy = run.recipe.rollout
         with progress("answers", total=policy.requests_per_step * len(policy.steps)) as bar:
@@ -249,17 +254,25 @@ def roll_out(*, recipe: str, run_id: str, version: str) -> str:
 def hold(*, recipe: str, run_id: str, version: str) -> str:
     """Record that the version stays out of service, and why; returns `held`."""
     with _step("hold", recipe, run_id, version=version) as (run, work):
-        reason = run.records.facts("judge")["reason"]
-        composition.decisions(run.settings).append(
-            kind="rollout",
-            subject=version,
-            decision="held",
-            reason=reason,
-            evidence=run.records.facts("judge"),
-            identity=_identity("hold", run.id, version),
-        )
-        work.done("held", outcome="held", why=reason)
+        _hold(run, work, version, run.records.facts("judge")["reason"])
     return work.output
+
+
+def _hold(run: Run, work: Work, version: str, reason: str) -> None:
+    judged = run.records.read("judge")
+    composition.decisions(run.settings).append(
+        kind="rollout",
+        subject=version,
+        decision="held",
+        reason=reason,
+        evidence=judged.facts if judged else {},
+        identity=_identity("hold", run.id, version),
+    )
+    work.done("held", outcome="held", why=reason)
+
+
+def _moved(run: Run, champion: str | None) -> str:
+    return f"The champion is version {champion} now and was {run.champion} then."
 
 
 @contextmanager

@@ -290,7 +290,9 @@ def test_a_rollout_without_callers_fails_its_run_and_leaves_the_champion_all_cal
     traffic = composition.router(workshop.settings).read().traffic
     assert traffic is not None
     assert traffic.weights == {champion: 100}
-    assert composition.rollout_outcome(workshop.settings, "quiet") == "paused"
+    state = composition.rollout_store(workshop.settings).read(version)
+    assert state is not None
+    assert state.status == "paused"
     decided = composition.decisions(workshop.settings).list(subject=version)
     assert [one.decision for one in decided] == ["shift to 10 %", "paused"]
 

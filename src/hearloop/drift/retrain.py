@@ -97,6 +97,9 @@ class Retrains:
         self._recipe = recipe
         self._policy = policy
         self._now = now
+        self._champion: str | None = None
+        self._promoted: set[str] = set()
+        """Ids of runs that were promoted after they had ended: somebody resumed their rollout."""
 
     def follow(self, champion: str | None) -> list[Run]:
         """Record how runs ended and launch what a dead monitor only claimed. Returns all runs."""
@@ -104,7 +107,14 @@ class Retrains:
         for run in runs:
             if run.ended is None:
                 self._follow_one(run, champion)
-        return self._runs.all() if any(run.ended is None for run in runs) else runs
+        runs = self._runs.all() if any(run.ended is None for run in runs) else runs
+        if champion != self._champion:
+            left = [run.run_id for run in runs if run.ended in ("succeeded", "failed")]
+            self._promoted |= {one for one in left if self._rollout_outcome(one) == "promoted"}
+            self._champion = champion
+        return [
+            replace(run, ended="promoted") if run.run_id in self._promoted else run for run in runs
+        ]
 
     def consider(self, state: State, runs: Sequence[Run], reference_wer: float | None) -> Evidence:
         """Decide, record the decision when its reason is new, and carry it out."""

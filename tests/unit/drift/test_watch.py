@@ -234,6 +234,24 @@ def test_a_run_whose_rollout_paused_has_learnt_nothing_and_is_tried_again(
     assert list(deployment.launcher.states.values()) == ["failed", "running"]
 
 
+def test_a_run_that_is_promoted_after_it_had_ended_has_learnt(
+    deployment: Deployment, known: Reference
+) -> None:
+    watch = deployment.watch(POLICY)
+    deployment.correct(deployment.answer(Callers(7), 30, changed=True))
+    listen(watch)
+    (run_id,) = deployment.launcher.states
+    deployment.launcher.states[run_id] = "failed"
+    watch.decide()
+    assert watch.status()["runs"][0]["ended"] == "failed"
+    deployment.rollouts[run_id] = "promoted"  # somebody ran it again once calls came in
+    deployment.promote("2", known)
+    for one in (watch, deployment.watch(POLICY, group="restarted")):
+        one.decide()
+        assert one.status()["runs"][0]["ended"] == "promoted"
+        assert one.status()["evidence"]["corrected_minutes"] == 0.0
+
+
 def test_each_reason_is_recorded_once_and_not_every_time(deployment: Deployment) -> None:
     watch = deployment.watch(POLICY)
     for _ in range(5):
