@@ -11,17 +11,19 @@ if sys.version_info[:2] != (3, 11):
 if [ -f /run/secrets/ca ]; then
     export PIP_CERT=/run/secrets/ca
 fi
+# kfp-server-api alone comes as a source archive; this builds it.
+echo setuptools==84.2.1 >/tmp/build.txt
+export PIP_CONSTRAINT=/tmp/build.txt
 [ -x /opt/hearloop/bin/python ] || python3 -m venv --without-pip /opt/hearloop
 for lock in "$@"; do
     python3 -m pip --disable-pip-version-check --python /opt/hearloop/bin/python install \
-        --root-user-action=ignore --no-deps --only-binary=:all: --no-compile -r "$lock"
+        --root-user-action=ignore --no-deps --only-binary=:all: --no-binary=kfp-server-api --no-compile -r "$lock"
 done
 
-# What no request ever reads: tests, headers and stubs, clients of every AWS service but the two
+# What no request ever reads: tests, clients of every AWS service but the two
 # that we call, and what onnxruntime ships for C programs and for converting models.
 cd /opt/hearloop/lib/python3.11/site-packages
 find . -type d \( -name tests -o -name test \) -not -path './torch/*' -prune -exec rm -rf {} +
-find . -type f \( -name '*.pyi' -o -name '*.pxd' \) -delete
 [ -d onnx ] || rm -rf onnxruntime/capi/libonnxruntime.so* onnxruntime/transformers onnxruntime/tools
 [ ! -d botocore/data ] ||
     find botocore/data -mindepth 1 -maxdepth 1 -type d ! -name s3 ! -name sts -exec rm -rf {} +
