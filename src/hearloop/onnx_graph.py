@@ -94,7 +94,9 @@ def write(path: Path, weights: Weights, architecture: Architecture, precision: P
     graph.name(log_probs, "log_probs")
     for name in STATES:
         graph.name(states[name], f"next_{name}")
-    shapes: dict[str, list[int | str]] = {name: ["N", *shape[1:]] for name, shape in architecture.state_shapes(1).items()}
+    shapes: dict[str, list[int | str]] = {
+        name: ["N", *shape[1:]] for name, shape in architecture.state_shapes(1).items()
+    }
     model = graph.model(
         [_value("x", ["N", frames, MEL_BINS]), *(_value(n, s) for n, s in shapes.items())],
         [

@@ -12,11 +12,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from hearloop import decoding
+from hearloop import beam, decoding
 from hearloop.bundle import GRAPHS, Bundle, Precision, verify
 from hearloop.decoding import Transcript
 from hearloop.features import FLOOR, MEL_BINS, Matrix, Samples, log_mel
 from hearloop.graph import Graph
+from hearloop.hotwords import Hotword, compiled
 from hearloop.tokenizer import Tokenizer
 
 __all__ = ["Recogniser"]
@@ -45,14 +46,23 @@ class Recogniser:
         graph = Graph(directory / GRAPHS[precision], bundle.architecture)
         return cls(bundle, graph, Tokenizer.load(directory / "tokens.txt"))
 
-    def transcribe(self, samples: Samples) -> Transcript:
+    def transcribe(self, samples: Samples, *, hotwords: Sequence[Hotword] = ()) -> Transcript:
         """Text of one recording: (n,) samples at 16 kHz, -1 to 1."""
-        return self.transcribe_many([samples])[0]
+        return self.transcribe_many([samples], hotwords=hotwords)[0]
 
-    def transcribe_many(self, recordings: Sequence[Samples]) -> list[Transcript]:
-        """Texts of many recordings, in their order; those of like length run together."""
+    def transcribe_many(
+        self, recordings: Sequence[Samples], *, hotwords: Sequence[Hotword] = ()
+    ) -> list[Transcript]:
+        """Texts of many recordings, in their order; those of like length run together.
+
+        Hotwords are searched for by a prefix beam, which takes longer than the best path. Raises
+        InvalidInput for hotwords that the model cannot write.
+        """
         log_probs = self.log_probs([log_mel(samples) for samples in recordings])
-        return [self._decode(matrix) for matrix in log_probs]
+        if not hotwords:
+            return [decoding.transcribe(matrix, self.tokenizer) for matrix in log_probs]
+        automaton = compiled(hotwords, self.tokenizer)
+        return [beam.transcribe(matrix, self.tokenizer, automaton) for matrix in log_probs]
 
     def log_probs(self, recordings: Sequence[Matrix]) -> list[npt.NDArray[np.float32]]:
         """Log-probabilities (frames, V) of each of many feature matrices (t, 80)."""
@@ -80,9 +90,6 @@ class Recogniser:
         """`plausibility` of each of several texts; the graph runs once for all of them."""
         (log_probs,) = self.log_probs([log_mel(samples)])
         return decoding.plausibilities(log_probs, [self.tokenizer.encode(text) for text in texts])
-
-    def _decode(self, log_probs: npt.NDArray[np.float32]) -> Transcript:
-        return decoding.transcribe(log_probs, self.tokenizer)
 
 
 def _batches(lengths: Sequence[int]) -> list[list[int]]:

@@ -10,10 +10,11 @@ Ended(error=None)
 """
 
 from hearloop.errors import Overloaded
+from hearloop.hotwords import Hotword
 from hearloop.streaming.engine import Engine, LiveStream
 from hearloop.streaming.events import Ended, Event, Final, Heard, Partial, SpeechStarted
 from hearloop.streaming.long import LongTranscript, Segment, transcribe_long
-from hearloop.streaming.options import Endpointing, Hotword, StreamOptions
+from hearloop.streaming.options import Endpointing, StreamOptions
 
 __all__ = [
     "Ended",

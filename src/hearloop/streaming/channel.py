@@ -57,6 +57,7 @@ class Channel:
         self._listener = listener
         self._words = Utterances(options, architecture.lookahead, searches(options, tokenizer))
         self._mark: Mark | None = None
+        self._manual = options.endpointing is None
         self._told_s = 0.0
 
     def put(self, item: Samples | Mark) -> None:
@@ -114,7 +115,8 @@ class Channel:
             self._tell(self._words.cut(heard_s))
 
     def _end_recording(self, mark: Mark, heard_s: float) -> None:
-        self._tell(self._words.cut(heard_s, empty=mark is Mark.COMMIT))
+        asked = mark is Mark.COMMIT or (self._manual and not self.chunker.empty)
+        self._tell(self._words.cut(heard_s, empty=asked))
         self._words.rest()
         self.chunker.begin_recording()
         self._mark = None

@@ -70,9 +70,9 @@ class Chunker:
         self.begin_recording()
 
     @property
-    def samples(self) -> int:
-        """Samples of the stream so far."""
-        return self._samples
+    def empty(self) -> bool:
+        """Whether the recording has no samples yet."""
+        return self._samples == self._origin
 
     @property
     def heard_s(self) -> float:
@@ -162,7 +162,7 @@ class Chunker:
     def _close(self) -> None:
         """Let the tail follow the last frames of an utterance that the end cuts off."""
         self._closed = True
-        if not self._active and (self._voice or self._samples == self._origin):
+        if not self._active and (self._voice or self.empty):
             return
         rest = self._recent[-1] if self._taken % CHUNK_FRAMES else np.empty((0, MEL_BINS))
         frames = self._architecture.padded_frames(self._fed + len(rest)) - self._fed

@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["Endpointing", "Hotword", "StreamOptions"]
+from hearloop.hotwords import Hotword
+
+__all__ = ["Endpointing", "StreamOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,15 +18,6 @@ class Endpointing:
     """Seconds without a character that are enough where noise sounds like a voice."""
     longest_s: float = 30.0
     """An utterance that goes on longer is cut at the next gap between two words."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hotword:
-    """A phrase to expect, in the model's own spelling (`hearloop.text.normalise`)."""
-
-    phrase: str
-    boost: float = 1.5
-    """Nats that each character of the phrase is worth while it matches."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
+from hearloop.beam import PrefixBeam
 from hearloop.decoding import LogProbs, Spelling, Word
+from hearloop.hotwords import compiled
 from hearloop.streaming.options import StreamOptions
 from hearloop.streaming.utterances import Search
 from hearloop.tokenizer import Tokenizer
@@ -50,5 +52,11 @@ class Greedy:
 
 
 def searches(options: StreamOptions, tokenizer: Tokenizer) -> Callable[[float], Search]:
-    """Makes the search of each utterance, given the second of the stream where it begins."""
-    return lambda begins_s: Greedy(tokenizer, begins_s)
+    """Makes the search of each utterance, given the second of the stream where it begins.
+
+    Raises InvalidInput for hotwords that the model cannot write.
+    """
+    if not options.hotwords and options.search == "greedy":
+        return lambda begins_s: Greedy(tokenizer, begins_s)
+    hotwords = compiled(options.hotwords, tokenizer)
+    return lambda begins_s: PrefixBeam(tokenizer, hotwords, begins_s=begins_s)

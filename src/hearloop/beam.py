@@ -1,0 +1,264 @@
+"""Prefix beam search (Hannun et al. 2014) with hotwords, a few frames at a time.
+
+A prefix is a node that knows the one before it, so that two ways to the same text meet in one
+node. What all prefixes of the beam have in common is settled: it is written as words and let go,
+and a step costs the same in the first minute as in the last.
+"""
+
+import heapq
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from hearloop.architecture import OUTPUT_SECONDS
+from hearloop.decoding import LogProbs, Transcript, Word, certainty, transcript
+from hearloop.hotwords import Hotwords, State
+from hearloop.tokenizer import BLANK, Tokenizer
+
+__all__ = ["BEAM", "PrefixBeam", "transcribe"]
+
+BEAM: Final = 8
+"""Prefixes that are followed; more find hardly anything else."""
+UNLIKELY: Final = -7.0
+"""Characters less likely than this (in nats) begin no prefix, unless a hotword waits for them."""
+HOPELESS: Final = -12.0
+"""Nor then, below this; and a prefix so far behind the best one is given up."""
+SILENT: Final = -1e-3
+"""A blank more likely than this leaves the prefixes as they are."""
+_NEVER: Final = -math.inf
+
+
+class _Prefix:
+    """A text: the prefix before it and one character more."""
+
+    __slots__ = (
+        "before", "best", "blank", "bonus", "certainty", "first", "following", "index", "last",
+        "letter", "next_blank", "next_letter", "state",
+    )  # fmt: skip
+
+    def __init__(self, before: "_Prefix | None", index: int, state: State, bonus: float) -> None:
+        self.before = before
+        self.index = index
+        self.state = state
+        self.bonus = bonus
+        self.following: dict[int, _Prefix] = {}
+        self.blank = self.letter = self.next_blank = self.next_letter = _NEVER
+        """Nats of all paths that end in a blank, or in the last character; now and next."""
+        self.first = self.last = 0
+        """Frames in which the last character was the best one; where none was, its likeliest."""
+        self.certainty = 1.0
+        self.best = _NEVER
+
+    def reach(self, before: float, row: Sequence[float]) -> None:
+        """Paths of `before` nats write the last character in this frame."""
+        self.next_letter = _add(self.next_letter, before + row[self.index])
+
+    def heard(self, frame: int, nats: float, sure: float, best: bool) -> None:
+        """The last character was written in a frame; note the time as the best path would."""
+        if best and self.best == 0.0:
+            self.last, self.certainty = frame, min(self.certainty, sure)
+        elif best or nats > self.best:
+            self.first, self.last, self.certainty = frame, frame, sure
+            self.best = 0.0 if best else nats
+
+    @property
+    def score(self) -> float:
+        """Nats, the bonus of hotwords included."""
+        return _add(self.blank, self.letter) + self.bonus
+
+
+def _score(prefix: _Prefix) -> float:
+    return prefix.score
+
+
+def _add(one: float, other: float) -> float:
+    """Logarithm of the sum of two probabilities."""
+    if one < other:
+        one, other = other, one
+    return one if other == _NEVER else one + math.log1p(math.exp(other - one))
+
+
+def transcribe(log_probs: LogProbs, tokenizer: Tokenizer, hotwords: Hotwords) -> Transcript:
+    """The text of one recording (frames, vocabulary) in which hotwords are likely."""
+    search = PrefixBeam(tokenizer, hotwords)
+    path, certainties = log_probs.argmax(axis=1).tolist(), certainty(log_probs).tolist()
+    search.extend(log_probs, path, certainties)
+    return transcript(search.take())
+
+
+class PrefixBeam:
+    """Finds the words of one utterance whose frames arrive a few at a time."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        hotwords: Hotwords,
+        *,
+        begins_s: float = 0.0,
+        width: int = BEAM,
+        unlikely: float = UNLIKELY,
+    ) -> None:
+        """Frame 0 is about the audio from `begins_s` on."""
+        self.revised = 0
+        self._tokenizer = tokenizer
+        self._hotwords = hotwords
+        self._begins_s = begins_s
+        self._width = width
+        self._unlikely = unlikely
+        self._frame = 0
+        self._settled: list[_Prefix] = []
+        """Characters that no prefix disputes and that are not yet words."""
+        self._words: list[Word] = []
+        self._shown: list[Word] = []
+        self._root = _Prefix(None, BLANK, hotwords.start, 0.0)
+        self._root.blank = 0.0
+        self._beam = [self._root]
+
+    @property
+    def words(self) -> list[Word]:
+        """The words so far; the last ones may still change."""
+        return list(self._shown)
+
+    @property
+    def text(self) -> str:
+        """The words, joined."""
+        return " ".join(word.text for word in self._shown)
+
+    @property
+    def end_s(self) -> float | None:
+        """Where the last word ends so far; None before the first one."""
+        return self._shown[-1].end_s if self._shown else None
+
+    @property
+    def within_word(self) -> bool:
+        """Whether the last word may still grow."""
+        return self._beam[0].index not in (BLANK, self._hotwords.space)
+
+    def extend(
+        self, log_probs: LogProbs, path: Sequence[int], certainties: Sequence[float]
+    ) -> bool:
+        """Take the next frames (T, V), their best ids and certainties. Did the words change?"""
+        moved = False
+        for row, best, sure in zip(log_probs, path, certainties, strict=True):
+            if best == BLANK and row[BLANK] > SILENT:
+                self._pass(float(row[BLANK]))
+            else:
+                self._advance(row.tolist(), best, sure)
+                moved = True
+            self._frame += 1
+        return moved and self._show()
+
+    def take(self) -> list[Word]:
+        """The words, those that win if the utterance ends here; the search goes on after them."""
+        self._beam.sort(key=self._final_score, reverse=True)
+        self._show()
+        words, self._shown, self._words, self._settled = self._shown, [], [], []
+        winner = self._beam[0]
+        self._root = _Prefix(None, winner.index, self._hotwords.start, 0.0)
+        self._root.blank, self._root.letter = winner.blank, winner.letter
+        self._beam = [self._root]
+        return words
+
+    def _final_score(self, prefix: _Prefix) -> float:
+        return prefix.score + self._hotwords.end(prefix.state)
+
+    def _pass(self, blank: float) -> None:
+        for prefix in self._beam:
+            prefix.blank = _add(prefix.blank, prefix.letter) + blank
+            prefix.letter = _NEVER
+
+    def _advance(self, row: list[float], best: int, sure: float) -> None:
+        likely = [index for index, nats in enumerate(row) if nats >= self._unlikely and index]
+        touched: dict[_Prefix, None] = {}
+        for prefix in self._beam:
+            touched[prefix] = None
+            total = _add(prefix.blank, prefix.letter)
+            prefix.next_blank = _add(prefix.next_blank, total + row[BLANK])
+            if prefix.index != BLANK:
+                prefix.reach(prefix.letter, row)
+            waited = [i for i in prefix.state.following if HOPELESS <= row[i] < self._unlikely]
+            for index in likely + waited:
+                before = prefix.blank if index == prefix.index else total
+                if before != _NEVER:
+                    following = self._following(prefix, index)
+                    touched[following] = None
+                    following.reach(before, row)
+        for prefix in touched:
+            if prefix.next_letter != _NEVER:
+                prefix.heard(self._frame, row[prefix.index], sure, best == prefix.index)
+            prefix.blank, prefix.letter = prefix.next_blank, prefix.next_letter
+            prefix.next_blank = prefix.next_letter = _NEVER
+        leading = heapq.nlargest(self._width, touched, key=_score)
+        least = leading[0].score + HOPELESS
+        self._beam = [prefix for prefix in leading if prefix.score >= least]
+
+    def _following(self, prefix: _Prefix, index: int) -> _Prefix:
+        found = prefix.following.get(index)
+        if found is None:
+            state, nats = self._hotwords.step(prefix.state, index)
+            found = prefix.following[index] = _Prefix(prefix, index, state, prefix.bonus + nats)
+        return found
+
+    def _show(self) -> bool:
+        """Take over the best prefix. Did the words change?"""
+        chain = self._chain(self._beam[0])
+        words = [*self._words, *self._spelled([*self._settled, *chain])]
+        changed = [word.text for word in words] != [word.text for word in self._shown]
+        if changed:
+            self._count_revised(words)
+        self._shown = words
+        self._settle(chain)
+        return changed
+
+    def _chain(self, prefix: _Prefix) -> list[_Prefix]:
+        """The characters between the root and a prefix, it included."""
+        chain = []
+        while prefix is not self._root:
+            chain.append(prefix)
+            assert prefix.before
+            prefix = prefix.before
+        return chain[::-1]
+
+    def _count_revised(self, words: list[Word]) -> None:
+        for place, before in enumerate(self._shown):
+            now = words[place].text if place < len(words) else ""
+            growing = place == len(self._shown) - 1 and now.startswith(before.text)
+            self.revised += now != before.text and not growing
+
+    def _settle(self, chain: list[_Prefix]) -> None:
+        """What all prefixes have in common becomes the root; its whole words are written."""
+        depths = {prefix: depth for depth, prefix in enumerate(chain, start=1)}
+        common = len(chain)
+        for prefix in self._beam[1:]:
+            while prefix not in depths and prefix.before:
+                prefix = prefix.before
+            common = min(common, depths.get(prefix, 0))
+        if not common:
+            return
+        self._root = chain[common - 1]
+        self._root.before = None
+        self._settled += chain[:common]
+        space = self._hotwords.space
+        whole = [place for place, each in enumerate(self._settled) if each.index == space]
+        if whole:
+            self._words += self._spelled(self._settled[: whole[-1]])
+            self._settled = self._settled[whole[-1] + 1 :]
+
+    def _spelled(self, prefixes: list[_Prefix]) -> list[Word]:
+        words: list[Word] = []
+        letters: list[_Prefix] = []
+        for prefix in [*prefixes, None]:
+            if prefix is not None and prefix.index != self._hotwords.space:
+                letters.append(prefix)
+            elif letters:
+                words.append(self._word(letters))
+                letters = []
+        return words
+
+    def _word(self, letters: list[_Prefix]) -> Word:
+        return Word(
+            text=self._tokenizer.decode([letter.index for letter in letters]),
+            start_s=round(self._begins_s + letters[0].first * OUTPUT_SECONDS, 3),
+            end_s=round(self._begins_s + (letters[-1].last + 1) * OUTPUT_SECONDS, 3),
+            confidence=min(letter.certainty for letter in letters),
+        )
