@@ -24,7 +24,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from statistics import NormalDist
+from statistics import NormalDist, median_low
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,7 @@ from hearloop.drift.reference import Condition, Reference
 __all__ = ["LARGEST_CALL", "Comparison", "by_signal", "combined", "initial", "step"]
 
 LARGEST_CALL = 8
-"""Utterances from which a longer call counts as one of this many: its mean varies less than that
-of the reference calls it is compared with, so the bounds still hold."""
+"""Utterances of a call that are compared, at most: then it is over, however long it goes on."""
 
 FRACTIONS = np.array([0.2, 0.5, 0.9])
 """Shares of the wealth that are bet side by side: small ones find small shifts."""
@@ -82,24 +81,32 @@ class Comparison:
 
     `signals` names the columns of the calls; one that the reference does not know is never bet
     on. `error` is the chance, over the draw of the reference speakers, that any of the bounds
-    (four a signal and condition) is wrong.
+    (four a signal, condition and size of a call) is wrong.
     """
+
+    size: int
+    """Utterances of a call that are compared: so many that in each condition half of the reference
+    speakers or more said as much, which the others are left out for. The mean of a skewed signal
+    over many utterances has another distribution than over few."""
 
     def __init__(self, reference: Reference, *, signals: Sequence[str], error: float) -> None:
         self._conditions = reference.conditions
         self._columns = [
             reference.signals.index(name) if name in reference.signals else None for name in signals
         ]
-        self._error = error / (4 * len(signals) * len(reference.conditions))
+        self.size = min(LARGEST_CALL, *map(_usual_size, reference.conditions))
+        self._error = error / (4 * len(signals) * len(reference.conditions) * self.size)
         self._scales = lru_cache(maxsize=None)(self._make_scales)
 
     def bets(self, means: Array, size: int) -> Array:
         """Bets (..., signal, side, score, fraction) on calls.
 
         `means` (..., signal): mean of each signal over the utterances of a call, NaN where it
-        could not be measured. `size`: number of utterances.
+        could not be measured. `size`: number of those utterances, `self.size` at most.
         """
-        scales = self._scales(min(size, LARGEST_CALL))
+        if not 1 <= size <= self.size:
+            raise ValueError(f"a call of {size} cannot be compared with calls of {self.size}")
+        scales = self._scales(size)
         return np.stack(
             [
                 np.min([scale.bets(means[..., column]) for scale in known], axis=0)
@@ -121,13 +128,20 @@ class Comparison:
         ]
 
 
+def _usual_size(condition: Condition) -> int:
+    """How many utterances half of the speakers have, or more of them."""
+    return median_low(len(speaker) for speaker in condition.speakers)
+
+
 def _reference_calls(condition: Condition, size: int) -> list[Array]:
-    """Means (call, signal) of each speaker's utterances, cut into calls of `size`."""
+    """Means (call, signal) of the utterances of each speaker who said `size` or more, by calls of
+    that size."""
     calls = []
     for speaker in condition.speakers:
         said = np.array(speaker)
-        whole = max(1, len(said) // size)
-        cuts = [said[i * size : (i + 1) * size] for i in range(whole)]
+        cuts = [said[i * size : (i + 1) * size] for i in range(len(said) // size)]
+        if not cuts:
+            continue
         calls.append(np.stack([_mean(cut) for cut in cuts]))
     return calls
 

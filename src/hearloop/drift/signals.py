@@ -80,10 +80,17 @@ class ClosedCall:
     """A call that counts."""
 
     call: str
-    means: NDArray[np.float64]
-    """(signal,), NaN where not measured in any utterance."""
-    size: int
-    """Number of utterances."""
+    values: Sequence[Sequence[float | None]]
+    """(utterance, signal); None where not measured."""
+
+    @property
+    def size(self) -> int:
+        """Number of utterances."""
+        return len(self.values)
+
+    def means(self, size: int) -> NDArray[np.float64]:
+        """Mean (signal,) over the first `size` utterances, NaN where none was measured."""
+        return call_means(self.values[:size])
 
 
 @dataclass(kw_only=True)
@@ -149,7 +156,7 @@ class CallBook:
 
 
 def _closed(call: OpenCall) -> ClosedCall:
-    return ClosedCall(call=call.call, means=call_means(call.values), size=len(call.values))
+    return ClosedCall(call=call.call, values=call.values)
 
 
 def call_means(values: Sequence[Sequence[float | None]]) -> NDArray[np.float64]:

@@ -186,7 +186,8 @@ class Watch:
         comparison = self._champion.comparison if self._champion else None
         if comparison is None:
             return
-        statistic = detectors.step(state.detector, comparison.bets(call.means, call.size))
+        size = min(call.size, comparison.size)
+        statistic = detectors.step(state.detector, comparison.bets(call.means(size), size))
         state.statistic = statistic.tolist()
         if state.alarm is None and detectors.combined(statistic) >= self._policy.arl_calls:
             self._raise_alarm()

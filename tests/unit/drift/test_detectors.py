@@ -105,8 +105,35 @@ def test_any_mixture_of_known_conditions_is_no_change_and_a_third_one_is() -> No
 def test_calls_are_compared_with_reference_calls_of_their_size(size: int) -> None:
     rng = np.random.default_rng(5)
     known = comparison(rng, 40)
-    unchanged = speech(rng, (40, 300), utterances=size).mean(axis=-2)
-    assert np.mean(alarms(known, unchanged, size) > 0) <= 0.1
+    unchanged = speech(rng, (40, 300), utterances=size)
+    compared = min(size, known.size)
+    means = unchanged[..., :compared, :].mean(axis=-2)
+    assert np.mean(alarms(known, means, compared) > 0) <= 0.1
+
+
+@pytest.mark.parametrize(("said", "size"), [(1, 1), (2, 2), (12, 8)])
+def test_calls_longer_than_what_reference_speakers_said_raise_no_false_alarms(
+    said: int, size: int
+) -> None:
+    """Each reference speaker said little; the calls have eight utterances of skewed signals."""
+    rng = np.random.default_rng(9)
+    reference = Reference(
+        signals=SIGNALS, conditions=(condition(speech(rng, (400,), utterances=said)),)
+    )
+    known = Comparison(reference, signals=SIGNALS, error=0.01)
+    assert known.size == size
+    means = speech(rng, (16, 300), utterances=8)[..., :size, :].mean(axis=-2)
+    assert np.mean(alarms(known, means, size) > 0) <= 0.1
+    with pytest.raises(ValueError, match=str(size + 1)):
+        known.bets(means, size + 1)
+
+
+def test_a_few_reference_speakers_who_said_less_shorten_no_comparison() -> None:
+    rng = np.random.default_rng(10)
+    many, few = (condition(speech(rng, (n,), utterances=u)) for n, u in ((30, 6), (10, 1)))
+    mixed = Condition(name="known", speakers=(*many.speakers, *few.speakers), wer=0.04)
+    known = Comparison(Reference(signals=SIGNALS, conditions=(mixed,)), signals=SIGNALS, error=0.01)
+    assert known.size == 6
 
 
 def test_what_was_not_measured_is_not_bet_on() -> None:

@@ -102,7 +102,7 @@ def test_means_leave_out_what_was_not_measured() -> None:
     calls.add(call="a", partition=0, event="1", at=0, signals={"snr_db": 10.0, "empty": 0.0})
     calls.add(call="a", partition=0, event="2", at=0, signals={"empty": 1.0})
     (closed,) = calls.add(call="b", partition=0, event="3", at=0, signals={})
-    means = dict(zip(SIGNALS, closed.means.tolist(), strict=True))
+    means = dict(zip(SIGNALS, closed.means(2).tolist(), strict=True))
     assert (means["snr_db"], means["empty"]) == (10.0, 0.5)
     assert math.isnan(means["confidence"])
     assert closed.size == 2
