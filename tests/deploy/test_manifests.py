@@ -1,222 +1,207 @@
-"""The manifests against the schemas of their custom resources, and against the code."""
+"""Every overlay against the schemas, and what each pod of it must be."""
 
+import copy
 import json
-import re
-import shutil
-import subprocess
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
-import jsonschema
 import pytest
 import yaml
-from pydantic import SecretStr
 
-from hearloop.config import Settings
+from hearloop.drift.policy import MonitorPolicy
 from hearloop.recipe import Recipe
-from hearloop.training.trainjob import TrainJob
+from k8s import check, rules
 from pipelines import recipes
+from serving.server import DRAIN_SECONDS, GRACE_SECONDS
+from tests.deploy.objects import Overlay, fits, options
 
-ROOT = Path(__file__).parents[2]
-K8S = ROOT / "k8s"
-SCHEMAS = ROOT.parent / "shared" / "schemas"
-BUILDS = ("base", "overlays/local", "overlays/staging")
-OURS = ("serving.kserve.io", "trainer.kubeflow.org")
-"""API groups of the custom resources that we write."""
-
-Manifest = dict[str, Any]
+FILES = [
+    path for path in sorted(check.K8S.rglob("*.yaml")) if "platforms/values" not in path.as_posix()
+]
 
 
-@cache
-def built(name: str) -> tuple[Manifest, ...]:
-    if shutil.which("kubectl") is None:
-        pytest.skip("kubectl is not installed: it builds the overlays")
-    done = subprocess.run(
-        ["kubectl", "kustomize", str(K8S / name)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return tuple(yaml.safe_load_all(done.stdout))
-
-
-def one(name: str, kind: str, containing: str = "") -> Manifest:
-    (found,) = (
-        manifest
-        for manifest in built(name)
-        if manifest["kind"] == kind and containing in manifest["metadata"]["name"]
-    )
-    return found
-
-
-def pods(name: str) -> Iterator[tuple[str, Manifest]]:
-    """Every pod specification of a build, with the name of what it belongs to."""
-    yield "monitor", one(name, "Deployment")["spec"]["template"]["spec"]
-    yield "training", training_pod(name)
-    runtime = one(name, "ServingRuntime")["spec"]
-    predictor = one(name, "InferenceService")["spec"]["predictor"]
-    model = {key: predictor["model"][key] for key in ("resources",) if key in predictor["model"]}
-    yield (
-        "serving",
-        predictor
-        | runtime
-        | {"containers": [container | model for container in runtime["containers"]]},
-    )
-
-
-def training_pod(name: str) -> Manifest:
-    (job,) = one(name, "TrainingRuntime")["spec"]["template"]["spec"]["replicatedJobs"]
-    assert job["name"] == "node", "Kubeflow Trainer looks for the job and the container `node`"
-    pod: Manifest = job["template"]["spec"]["template"]["spec"]
-    assert [container["name"] for container in pod["containers"]] == ["node"]
-    return pod
-
-
-def schema_of(manifest: Manifest) -> Path | None:
-    group, _, version = manifest["apiVersion"].rpartition("/")
-    return SCHEMAS / f"{manifest['kind'].lower()}_{group}_{version}.json" if group in OURS else None
-
-
-def validate(manifest: Manifest, path: Path) -> None:
-    """Not `jsonschema.validate`: checking the schema itself takes 5 s for one with pods in it."""
-    jsonschema.Draft7Validator(json.loads(path.read_text())).validate(manifest)
-
-
-def options(command: list[str]) -> dict[str, str]:
-    return dict(option.lstrip("-").split("=", 1) for option in command)
-
-
-@pytest.mark.parametrize("path", sorted(K8S.rglob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(check.K8S).as_posix())
 def test_every_file_is_yaml(path: Path) -> None:
-    for document in yaml.safe_load_all(path.read_text()):
-        assert isinstance(document, dict)
+    assert list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
 
 
-@pytest.mark.parametrize("name", BUILDS)
-def test_custom_resources_are_what_their_operators_take(name: str) -> None:
-    if not SCHEMAS.is_dir():
-        pytest.skip(f"no schemas of custom resources in {SCHEMAS.name}/ beside the checkout")
-    checked = []
-    for manifest in built(name):
-        if path := schema_of(manifest):
-            validate(manifest, path)
-            checked.append(manifest["kind"])
-    assert sorted(checked) == ["InferenceService", "ServingRuntime", "TrainingRuntime"]
-
-
-@pytest.mark.parametrize("name", BUILDS)
-def test_pods_ask_for_no_more_than_they_need(name: str) -> None:
-    for owner, pod in pods(name):
-        assert pod["automountServiceAccountToken"] is False, owner
-        context = pod["securityContext"]
-        assert (context["runAsNonRoot"], context["runAsUser"] > 0) == (True, True), owner
-        assert context["seccompProfile"] == {"type": "RuntimeDefault"}, owner
-        assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys(), owner
-        for volume in pod["volumes"]:
-            assert volume.keys() & {"emptyDir", "configMap"}, f"{owner}: {volume}"
-            assert "sizeLimit" in volume.get("emptyDir", {"sizeLimit": ""}), f"{owner}: {volume}"
-        for container in pod["containers"]:
-            own = container["securityContext"]
-            assert own["allowPrivilegeEscalation"] is False, owner
-            assert own["readOnlyRootFilesystem"] is True, owner
-            assert own["capabilities"] == {"drop": ["ALL"]}, owner
-            for kind in ("requests", "limits"):
-                assert container["resources"][kind].keys() == {"cpu", "memory"}, owner
-            if owner != "training":  # a training ends by itself
-                assert {"startupProbe", "readinessProbe", "livenessProbe"} <= container.keys()
-
-
-@pytest.mark.parametrize("name", BUILDS)
-def test_images_are_pinned_and_settings_reach_every_container(name: str) -> None:
-    settings = one(name, "ConfigMap", "hearloop-settings")["metadata"]["name"]
-    for owner, pod in pods(name):
-        for container in pod["containers"]:
-            assert re.fullmatch(r"hearloop/\w+:[\w.]+", container["image"]), owner
-            assert container["envFrom"] == [
-                {"configMapRef": {"name": settings}},
-                {"secretRef": {"name": "hearloop-secrets"}},
-            ], owner
-
-
-@pytest.mark.parametrize("name", BUILDS)
-def test_settings_are_those_of_the_code(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    values = one(name, "ConfigMap", "hearloop-settings")["data"]
-    assert values.keys() <= Settings().to_environment().keys()
-    assert not values.keys() & secret_variables(), "secrets belong into the Secret"
-    for variable, value in values.items():
-        monkeypatch.setenv(variable, value)
-    given = Settings(_env_file=None).to_environment()  # type: ignore[call-arg]
-    assert {variable: given[variable] for variable in values} == values
-
-
-def secret_variables() -> set[str]:
-    marked = Settings(
-        s3={"secret_access_key": SecretStr("marked")},  # type: ignore[arg-type]
-        kafka={"sasl_password": SecretStr("marked")},  # type: ignore[arg-type]
-    )
-    found = {name for name, value in marked.to_environment().items() if value == "marked"}
-    return {*found, "HEARLOOP_DATABASE_URL", "HEARLOOP_S3__ACCESS_KEY_ID"}
-
-
-def test_local_secrets_are_those_of_the_code() -> None:
-    secret = one("overlays/local", "Secret")["data"]
-    assert secret.keys() <= secret_variables()
-
-
-@pytest.mark.parametrize(("owner", "package"), [("serving", "serving"), ("monitor", "monitoring")])
-def test_commands_exist(owner: str, package: str) -> None:
-    (container,) = dict(pods("base"))[owner]["containers"]
-    assert container["command"] == ["python", "-m", package]
-    source = (ROOT / package / "__main__.py").read_text()
-    for option in options(container["args"]):
-        assert f'"--{option}"' in source, option
-
-
-def test_ports_agree() -> None:
-    (serving,) = dict(pods("base"))["serving"]["containers"]
-    (monitor,) = dict(pods("base"))["monitor"]["containers"]
-    values = one("base", "ConfigMap", "hearloop-settings")["data"]
-    ports = options(serving["args"])
-    assert [port["containerPort"] for port in serving["ports"]] == [int(ports["http_port"])]
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert serving[probe]["httpGet"]["port"] == int(ports["http_port"])
-    service = one("base", "Service")
-    url = urlsplit(values["HEARLOOP_MONITOR_URL"])
-    assert url.hostname == service["metadata"]["name"]
-    assert url.port == service["spec"]["ports"][0]["port"]
-    assert monitor["ports"] == [{"containerPort": url.port, "name": "http"}]
-    assert options(monitor["args"])["port"] == str(url.port)
-
-
-def test_probes_ask_for_routes_that_exist() -> None:
-    (monitor,) = dict(pods("base"))["monitor"]["containers"]
-    source = (ROOT / "monitoring" / "service.py").read_text()
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert f'"{monitor[probe]["httpGet"]["path"]}"' in source
-
-
-def test_monitor_starts_the_retrain_of_the_recipes() -> None:
-    recipe = one("base", "ConfigMap", "hearloop-retrain")["data"]["recipe.json"]
-    assert Recipe.from_json(recipe) == recipes.retrain(), (
-        "python -m pipelines recipe retrain > k8s/base/retrain.json"
-    )
-
-
-@pytest.mark.parametrize("name", BUILDS)
-def test_train_jobs_find_their_runtime(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable, value in one(name, "ConfigMap", "hearloop-settings")["data"].items():
-        monkeypatch.setenv(variable, value)
-    settings = Settings(_env_file=None).trainjob  # type: ignore[call-arg]
-    job = TrainJob(name="hearloop-1", settings=settings, folder="s3://b/trainings/1").manifest()
-    runtime = one(name, "TrainingRuntime")
-    assert job["spec"]["runtimeRef"] == {
-        "kind": "TrainingRuntime",
-        "name": runtime["metadata"]["name"],
+def test_core_kinds_are_what_kubernetes_takes(overlay: Overlay) -> None:
+    core = [one for one in overlay.objects if not check.is_custom(one)]
+    assert {"Deployment", "NetworkPolicy", "PodDisruptionBudget", "Role"} <= {
+        one["kind"] for one in core
     }
-    assert job["metadata"]["namespace"] == runtime["metadata"]["namespace"]
-    (node,) = training_pod(name)["containers"]
-    assert job["spec"]["trainer"]["command"] == node["command"]
-    assert job["spec"]["trainer"]["image"] == node["image"]
-    if SCHEMAS.is_dir():
-        validate(job, SCHEMAS / "trainjob_trainer.kubeflow.org_v1alpha1.json")
+    assert [problem for one in core for problem in check.problems(one, None)] == []
+
+
+def test_custom_resources_are_what_their_operators_take(overlay: Overlay, schemas: Path) -> None:
+    custom = [one for one in overlay.objects if check.is_custom(one)]
+    assert {"InferenceService", "ServingRuntime", "TrainingRuntime", "PrometheusRule"} <= {
+        one["kind"] for one in custom
+    }
+    assert [problem for one in custom for problem in check.problems(one, schemas)] == []
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "InferenceService", "ClusterQueue"])
+def test_a_field_that_nobody_knows_is_found(staging: Overlay, schemas: Path, kind: str) -> None:
+    wrong = copy.deepcopy(staging.one(kind, "hearloop" if kind != "Deployment" else "mlflow"))
+    assert list(check.problems(wrong, schemas)) == []
+    wrong["spec"]["replicsa"] = 3
+    (problem,) = check.problems(wrong, schemas)
+    assert "replicsa" in problem
+
+
+def test_no_object_is_there_twice(overlay: Overlay) -> None:
+    names = [
+        (one["apiVersion"], one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"])
+        for one in overlay.objects
+    ]
+    assert len(set(names)) == len(names)
+
+
+def test_pods_ask_for_no_more_than_they_need(overlay: Overlay) -> None:
+    for pod in overlay.pods():
+        context = pod.spec["securityContext"]
+        assert (context["runAsNonRoot"], context["runAsUser"] > 0) == (True, True), pod
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}, pod
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.spec.keys(), pod
+        assert pod.spec["enableServiceLinks"] is False, pod
+        for volume in pod.spec["volumes"]:
+            assert volume.keys() & {"emptyDir", "configMap"}, f"{pod}: {volume}"
+            assert "sizeLimit" in volume.get("emptyDir", {"sizeLimit": ""}), f"{pod}: {volume}"
+        for container in pod.containers:
+            own = container["securityContext"]
+            assert own["allowPrivilegeEscalation"] is False, pod
+            assert own["readOnlyRootFilesystem"] is True, pod
+            assert own["capabilities"] == {"drop": ["ALL"]}, pod
+            for kind in ("requests", "limits"):
+                assert container["resources"][kind].keys() >= {"cpu", "memory"}, pod
+
+
+def test_only_who_asks_the_kubernetes_api_has_a_token(overlay: Overlay) -> None:
+    tokens = {pod.name for pod in overlay.pods() if pod.spec["automountServiceAccountToken"]}
+    assert tokens <= {"strimzi-topic-operator"}
+    for account in overlay.all("ServiceAccount", "hearloop"):
+        assert account["automountServiceAccountToken"] is False
+
+
+def test_what_serves_is_probed(overlay: Overlay) -> None:
+    for pod in overlay.pods():
+        if pod.kind in ("Job", "TrainingRuntime"):  # they end by themselves
+            continue
+        for container in pod.spec["containers"]:
+            probes = {"startupProbe", "readinessProbe", "livenessProbe"}
+            assert probes <= container.keys(), f"{pod}: {container['name']}"
+            ports = {port.get("name") for port in container["ports"]} | {
+                port["containerPort"] for port in container["ports"]
+            }
+            for probe in probes:
+                asked = container[probe].get("httpGet") or container[probe].get("tcpSocket")
+                assert asked is None or asked["port"] in ports, f"{pod}: {probe}"
+
+
+def test_drains_leave_enough_and_never_wait_for_ever(overlay: Overlay) -> None:
+    budgets = [one["spec"] for one in overlay.all("PodDisruptionBudget")]
+    for pod in overlay.pods():
+        if pod.kind in ("Job", "TrainingRuntime"):
+            continue
+        (budget,) = (each for each in budgets if fits(pod.labels, each["selector"]))
+        assert budget.get("maxUnavailable") == 1, pod
+
+
+def test_replicas_spread_over_zones(overlay: Overlay) -> None:
+    several = {
+        one["metadata"]["name"] for one in overlay.all("Deployment") if one["spec"]["replicas"] > 1
+    }
+    for pod in overlay.pods():
+        if pod.name in several or pod.kind == "InferenceService":
+            zones = [
+                each
+                for each in pod.spec["topologySpreadConstraints"]
+                if each["topologyKey"] == "topology.kubernetes.io/zone"
+            ]
+            assert zones, pod
+            assert all(fits(pod.labels, each["labelSelector"]) for each in zones), pod
+
+
+def test_production_survives_a_zone(production: Overlay) -> None:
+    replicas = {
+        one["metadata"]["name"]: one["spec"]["replicas"] for one in production.all("Deployment")
+    }
+    assert all(replicas[name] >= 3 for name in ("hearloop-feedback", "mlflow", "feast"))
+    predictor = production.one("InferenceService")["spec"]["predictor"]
+    assert predictor["minReplicas"] >= 3
+    assert predictor["topologySpreadConstraints"][0]["whenUnsatisfiable"] == "DoNotSchedule"
+
+
+def test_streams_are_drained_before_a_pod_ends(overlay: Overlay) -> None:
+    pod = overlay.serving()
+    (container,) = pod.spec["containers"]
+    before = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    drain = before + pod.spec["timeout"] + GRACE_SECONDS + DRAIN_SECONDS
+    assert pod.spec["terminationGracePeriodSeconds"] >= drain
+    assert pod.spec["deploymentStrategy"]["rollingUpdate"]["maxUnavailable"] == 0
+
+
+def test_the_restricted_level_is_enforced(overlay: Overlay) -> None:
+    labels = overlay.one("Namespace", "hearloop")["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert labels["pod-security.kubernetes.io/enforce-version"] == f"v{check.KUBERNETES}"
+
+
+def test_priorities_put_callers_first(overlay: Overlay) -> None:
+    values = {one["metadata"]["name"]: one["value"] for one in overlay.all("PriorityClass")}
+    assert values["hearloop-serving"] > values["hearloop-platform"] > values["hearloop-training"]
+    for pod in overlay.pods():
+        if pod.kind != "Job":
+            assert pod.spec["priorityClassName"] in values, pod
+
+
+@pytest.mark.parametrize("name", ["staging", "production"])
+def test_live_streams_decide_how_many_replicas_there_are(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    service = request.getfixturevalue(name).one("InferenceService")
+    predictor = service["spec"]["predictor"]
+    assert service["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "keda"
+    (metric,) = predictor["autoScaling"]["metrics"]
+    assert metric["external"]["metric"]["query"].startswith("sum(hearloop_live_streams{")
+    assert predictor["maxReplicas"] > predictor["minReplicas"] >= 2
+    drain = predictor["autoScaling"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"]
+    assert drain >= predictor["timeout"], "a replica drains as long as that"
+
+
+def test_a_rollout_owns_the_version_and_the_canary(overlay: Overlay) -> None:
+    """Applied again, the manifests must leave what a rollout has set as it is."""
+    spec = overlay.one("InferenceService")["spec"]
+    assert "canary" not in spec
+    assert "name" not in spec["predictor"]
+    assert "env" not in spec["predictor"]["model"]
+
+
+def test_the_monitor_owns_the_retrain_schedule(overlay: Overlay) -> None:
+    data = overlay.one("ConfigMap", "hearloop-retrain")["data"]
+    assert Recipe.from_json(data["recipe.json"]) == recipes.retrain(), (
+        "python -m pipelines recipe retrain > k8s/base/monitor/retrain.json"
+    )
+    policy = MonitorPolicy.from_json(data["policy.json"])
+    assert policy.every_hours == json.loads(data["policy.json"])["every_hours"]
+    assert policy.cooldown_hours < policy.every_hours
+    monitor = overlay.one("Deployment", "hearloop-monitor")["spec"]
+    assert monitor["replicas"] == 1, "one decides"
+    (container,) = monitor["template"]["spec"]["containers"]
+    (mount,) = (one for one in container["volumeMounts"] if one["name"] == "recipe")
+    arguments = options(container["args"])
+    for option, file in (("recipe", "recipe.json"), ("policy", "policy.json")):
+        assert arguments[option] == f"{mount['mountPath']}/{file}"
+    assert not overlay.all("CronJob"), "nobody else schedules"
+
+
+def test_rules_and_dashboards_are_those_of_monitoring(overlay: Overlay) -> None:
+    assert rules.RENDERED.read_text(encoding="utf-8") == rules.rendered(), "python -m k8s.rules"
+    shown = {
+        name
+        for one in overlay.all("ConfigMap", "monitoring")
+        if one["metadata"].get("labels", {}).get("grafana_dashboard") == "1"
+        for name in one["data"]
+    }
+    folder = rules.RULES.parent / "dashboards"
+    assert shown == {path.name for path in folder.glob("*.json")}
