@@ -66,7 +66,9 @@ REAL_TIME_FACTOR = Histogram(
     "Seconds of recognition, waiting not included, per second of audio",
     buckets=(0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.5, 0.75, 1.0, 1.5, 3.0),
 )
-QUEUE_LENGTH = Gauge("hearloop_queue_length", "Utterances and chunks that wait for the recogniser")
+QUEUE_LENGTH = Gauge(
+    "hearloop_queue_length", "Utterances and chunks that wait for the recogniser or are with it"
+)
 EMPTY_RESULTS = Counter("hearloop_empty_results", "Utterances in which no word was heard")
 
 OUR_FAULT = ("overload", "no_model")

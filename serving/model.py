@@ -13,8 +13,8 @@ from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.v2_datamodels import InferenceRequest
 
-from hearloop.errors import Conflict, HearloopError
-from serving import tensors
+from hearloop.errors import Conflict, HearloopError, ServiceUnavailable
+from serving import metrics, tensors
 from serving.caller import Caller
 from serving.refusals import status
 from serving.transcriber import Transcriber
@@ -140,7 +140,11 @@ class SpeechDataPlane(DataPlane):
         """Whether the model is ready; for an inference, ServiceUnavailable that says why not."""
         ready = await super().model_ready(model_name, disable_predictor_health_check)
         if disable_predictor_health_check:
-            self._versions.in_service()
+            try:
+                self._versions.in_service()
+            except ServiceUnavailable:
+                metrics.REFUSALS.labels("no_model").inc()
+                raise
         return ready
 
     def decode_inference_request(

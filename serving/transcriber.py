@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from hearloop.audio import Audio, decode
 from hearloop.decoding import Transcript
-from hearloop.errors import InvalidInput
+from hearloop.errors import InvalidInput, ServiceUnavailable
 from hearloop.recogniser import Recogniser
 from serving import metrics
 from serving.caller import CONFIDENCE, MODEL_VERSION, REQUEST_ID, Caller
@@ -61,14 +61,17 @@ class Transcriber:
         RecognitionFailed.
         """
         if self._waiting >= MOST_WAITING:
+            metrics.REFUSALS.labels("overload").inc()
             raise Busy(f"{self._waiting} utterances are waiting already; try again in a second.")
         self._waiting += 1
+        metrics.QUEUE_LENGTH.inc()
         try:
             return await asyncio.get_running_loop().run_in_executor(
                 self._pool, self._answer, utterance, caller, time.monotonic()
             )
         finally:
             self._waiting -= 1
+            metrics.QUEUE_LENGTH.dec()
 
     def _answer(self, utterance: bytes | Audio, caller: Caller, arrived: float) -> Answer:
         received_at = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -76,8 +79,13 @@ class Transcriber:
             audio = decode(utterance) if isinstance(utterance, bytes) else utterance
         except InvalidInput:
             metrics.REQUESTS.labels("", "refused").inc()
+            metrics.REFUSALS.labels("audio").inc()
             raise
-        session, recogniser = self._versions.choose(caller.call, caller.request_id)
+        try:
+            session, recogniser = self._versions.choose(caller.call, caller.request_id)
+        except ServiceUnavailable:
+            metrics.REFUSALS.labels("no_model").inc()
+            raise
         version, transcript = self._recognise(audio, session, recogniser, caller)
         metrics.LATENCY.labels(version).observe(time.monotonic() - arrived)
         self._request_log.put(
@@ -123,6 +131,11 @@ class Transcriber:
             metrics.REQUESTS.labels(session.version, "failed").inc()
             raise
         outcome: Outcome = "answered" if transcript.text else "empty"
-        self._versions.count(session, outcome, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        self._versions.count(session, outcome, seconds)
         metrics.REQUESTS.labels(session.version, outcome).inc()
+        if audio.seconds > 0:
+            metrics.REAL_TIME_FACTOR.observe(seconds / audio.seconds)
+        if outcome == "empty":
+            metrics.EMPTY_RESULTS.inc()
         return transcript
