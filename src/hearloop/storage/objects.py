@@ -7,6 +7,7 @@ True
 False
 """
 
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,9 @@ ATTEMPTS = 5
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 30.0
 
+CONFLICT_SECONDS = 0.2
+"""Before a conditional write that met another is tried again, times the tries so far."""
+
 CONNECTIONS = 32
 """Kept-alive connections: as many as the threads of the widest parallel upload."""
 
@@ -34,7 +38,9 @@ WRITER = "hearloop-writer"
 
 REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403"}
 MISSING = {"NoSuchKey", "NoSuchBucket", "404"}
-LOST_RACE = {"PreconditionFailed", "ConditionalRequestConflict", "409", "412"}
+EXISTS = {"PreconditionFailed", "412"}
+UNDECIDED = {"ConditionalRequestConflict", "409"}
+"""S3's answer while another conditional write of the same key is under way: ask again."""
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -92,22 +98,20 @@ class S3Objects:
         """
         bucket, key = split_uri(uri)
         writer = uuid.uuid4().hex
+        request = {"Bucket": bucket, "Key": key, "Body": body, "ContentType": content_type}
         with self._errors(uri):
-            try:
-                self._client.put_object(
-                    Bucket=bucket,
-                    Key=key,
-                    Body=body,
-                    ContentType=content_type,
-                    Metadata={WRITER: writer},
-                    IfNoneMatch="*",
-                )
-            except ClientError as error:
-                if _code(error) not in LOST_RACE:
-                    raise
-                found = self._client.head_object(Bucket=bucket, Key=key)
-                return found["Metadata"].get(WRITER) == writer
-        return True
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    self._client.put_object(**request, Metadata={WRITER: writer}, IfNoneMatch="*")
+                    return True
+                except ClientError as error:
+                    if _code(error) in EXISTS:
+                        break
+                    if _code(error) not in UNDECIDED or attempt == ATTEMPTS:
+                        raise
+                    time.sleep(CONFLICT_SECONDS * attempt)
+            found = self._client.head_object(Bucket=bucket, Key=key)
+            return found["Metadata"].get(WRITER) == writer
 
     def get(self, uri: str) -> bytes:
         """Read an object. Raises NotFound."""
@@ -186,7 +190,7 @@ class S3Objects:
                 "HEARLOOP_S3__SECRET_ACCESS_KEY."
             )
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
-        if status < 500:
+        if status < 500 and code not in UNDECIDED:
             return ConfigurationError(
                 f"Object storage at {self._endpoint} rejected the request for {uri}: {error}; "
                 "check the bucket's name and the settings under HEARLOOP_S3__."
