@@ -246,7 +246,7 @@ def roll_out(*, recipe: str, run_id: str, version: str) -> str:
         if state.status == "paused":
             raise ServiceUnavailable(
                 f"The rollout of version {version} is paused ({state.reason}) and version "
-                f"{state.stable} takes all calls; start run {run_id} again when calls come in."
+                f"{state.stable} takes all calls; start run {run_id} again to go on."
             )
     return work.output
 

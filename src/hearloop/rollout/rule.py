@@ -36,6 +36,10 @@ __all__ = [
 RISK_RATIOS = np.array([1.5, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128])
 """How many times as often a harmful canary may fail: the alternatives that the test mixes."""
 
+SUSPICION_STEPS = 5
+"""A step that is still suspect after so many times the answers it needs is left: more of the same
+would not settle it while callers are let down."""
+
 FAILING_SHARE = 0.5
 """A canary that fails more of its calls than this never moves on, however few calls it had."""
 
@@ -211,7 +215,7 @@ def next_step(state: RolloutState, evidence: Evidence, policy: RolloutPolicy) ->
     """What the rollout does next. Pure.
 
     Rolls back as soon as the evidence of harm reaches 1/alpha; moves on only with enough canary
-    answers and no suspicion; pauses when no answers come.
+    answers and no suspicion; pauses when no answers come or suspicion does not clear.
     """
     if state.stable is None:
         return Action(kind="promote", percent=100, reason="no version was in service before it")
@@ -228,7 +232,10 @@ def next_step(state: RolloutState, evidence: Evidence, policy: RolloutPolicy) ->
             state, evidence, policy, f"{answers} of {policy.requests_per_step} canary answers"
         )
     if harm >= -math.log(policy.rollback_alpha) / 2 or _mostly_fails(evidence.steps):
-        return _wait(state, evidence, policy, f"suspicion: {_describe(evidence.steps, harm)}")
+        suspicion = f"suspicion: {_describe(evidence.steps, harm)}"
+        if answers >= SUSPICION_STEPS * policy.requests_per_step:
+            return Action(kind="pause", percent=state.percent, reason=suspicion)
+        return _wait(state, evidence, policy, suspicion)
     larger = [percent for percent in policy.steps if percent > state.percent]
     reason = f"{answers} canary answers; {_describe(evidence.steps, harm)}"
     if larger:

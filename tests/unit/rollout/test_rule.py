@@ -101,6 +101,13 @@ def test_suspicion_holds_a_canary_back_until_the_evidence_decides() -> None:
     assert next_step(at(10), Evidence(steps=cleared), POLICY).kind == "shift"
 
 
+def test_suspicion_that_does_not_clear_pauses_it() -> None:
+    suspicious = (step(10, tally(100, failed=4), tally(900, failed=3)),)
+    action = next_step(at(10), Evidence(steps=suspicious), POLICY)
+    assert action.kind == "pause"
+    assert action.reason.startswith("suspicion: canary: 4 of 100 calls failed")
+
+
 def test_a_single_call_that_only_fails_does_not_move_on() -> None:
     one_call = Tally(requests=40, failures=40, calls=1, failed_calls=1)
     steps = (step(50, one_call, tally(40)),)
