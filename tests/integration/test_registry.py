@@ -73,6 +73,19 @@ def test_a_bundle_has_one_version_however_often_it_is_registered(
     assert register(registry, other) != first
 
 
+def test_a_bundle_that_another_run_made_again_tells_its_latest_verdict(
+    registry: Registry, settings: Settings, tmp_path: Path
+) -> None:
+    bundle = write_random_bundle(tmp_path / "bundle", 1)
+    version = register(registry, bundle, tags={"hearloop.verdict": "inconclusive"})
+    run_id = registry.run("again")
+    registry.register(bundle, run_id=run_id, datasets=[], tags={"hearloop.verdict": "pass"})
+    client = MlflowClient(settings.mlflow_tracking_uri, settings.mlflow_tracking_uri)
+    found = client.get_model_version(settings.model_name, version)
+    assert found.tags["hearloop.verdict"] == "pass"
+    assert client.get_run(run_id).info.status == "FINISHED"
+
+
 @pytest.mark.parametrize(
     "step", ["log_model_artifacts", "log_batch", "finalize_logged_model", "create_model_version"]
 )

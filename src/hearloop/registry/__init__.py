@@ -94,6 +94,7 @@ class Registry:
         verified = verify(bundle)
         version = self._version_of(verified.digest)
         if version is not None:
+            self._judged_again(version, run_id, tags or {})
             return version
         record = Lineage(
             version="", bundle=verified.digest, run_id=run_id, datasets=tuple(datasets)
@@ -116,6 +117,13 @@ class Registry:
         version = self._version_of(verified.digest)
         assert version is not None, "a version that was just created is found"
         return version
+
+    def _judged_again(self, version: str, run_id: str, tags: Mapping[str, str]) -> None:
+        """Another run made the same bundle: what it found of it counts now."""
+        with self._mlflow.errors():
+            for name, value in tags.items():
+                self._client.set_model_version_tag(self._name, version, name, value)
+            self._client.set_terminated(run_id)
 
     def champion(self) -> str | None:
         """Version that carries the alias champion, or None."""
