@@ -66,6 +66,7 @@ output "secret_names" {
       database = local.database_secret.name
       kafka    = module.kafka_credentials.name
       cache    = module.cache_credentials.name
+      gateway  = aws_secretsmanager_secret.gateway.name
     },
   )
 }

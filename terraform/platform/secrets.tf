@@ -57,6 +57,16 @@ resource "aws_secretsmanager_secret_version" "known" {
   secret_string = jsonencode(each.value)
 }
 
+# Certificate and key of the gateway, and the authority that signs partners' certificates: whoever
+# owns the domain puts them in.
+resource "aws_secretsmanager_secret" "gateway" {
+  # checkov:skip=CKV2_AWS_57:A certificate is renewed by whoever issues it.
+  name                    = "${var.name}/gateway"
+  description             = "What the gateway of ${var.name} shows and believes: certificate, key, partners_ca"
+  kms_key_id              = module.platform_key.arn
+  recovery_window_in_days = var.disposable ? 0 : 30
+}
+
 locals {
   # A copy has the ARN of the original but for the region.
   database_secret = var.database_follows == null ? {
@@ -99,6 +109,7 @@ locals {
       database = local.database_secret.arn
       kafka    = module.kafka_credentials.arn
       cache    = module.cache_credentials.arn
+      gateway  = aws_secretsmanager_secret.gateway.arn
     },
     { for key, secret in aws_secretsmanager_secret.known : key => secret.arn },
   )

@@ -23,7 +23,7 @@ module "platform" {
 
   name        = "hearloop-staging"
   global_name = var.global_name
-  namespace   = "hearloop-staging"
+  namespace   = "hearloop"
   disposable  = true
   release     = var.release
 

@@ -1,7 +1,7 @@
 variable "repositories" {
   description = "Names of the images, each `hearloop/<name>`."
   type        = set(string)
-  default     = ["serving", "monitoring", "training", "functions"]
+  default     = ["serving", "monitor", "pipeline", "pipeline-cuda", "functions"]
 
   validation {
     condition     = alltrue([for name in var.repositories : can(regex("^[a-z][a-z0-9-]*$", name))])

@@ -19,9 +19,11 @@ locals {
     feast    = { read = ["artifacts"], write = [] }
   }
 
-  # Where the manifests put the service accounts.
+  # Where the manifests put the service accounts: steps of pipelines run in KFP's own namespace.
+  elsewhere = { pipeline = "kubeflow" }
+
   service_accounts = merge(
-    { for workload in keys(local.speech) : workload => { namespace = var.namespace, name = "hearloop-${workload}" } },
+    { for workload in keys(local.speech) : workload => { namespace = lookup(local.elsewhere, workload, var.namespace), name = "hearloop-${workload}" } },
     {
       external-secrets   = { namespace = "external-secrets", name = "external-secrets" }
       cluster-autoscaler = { namespace = "kube-system", name = "cluster-autoscaler" }
