@@ -64,6 +64,8 @@ class State:
     calls_since_reference: int = 0
     statistic: list[list[list[list[float]]]] = field(default_factory=list)
     """The detector: (signal, side, score, fraction)."""
+    signals: tuple[str, ...] = SIGNALS
+    """Names of the detector's signals, in order."""
     alarm: Alarm | None = None
     """The alarm that stands since the reference was loaded."""
     alarms: list[Alarm] = field(default_factory=list)
@@ -93,6 +95,7 @@ class State:
         self.book.open.clear()
         self.calls_since_reference = 0
         self.statistic = detectors.initial(len(SIGNALS)).tolist()
+        self.signals = SIGNALS
         self.alarm, self.announced, self.corrections_at_alarm = None, True, 0
 
 
@@ -130,6 +133,6 @@ class StateStore:
             ) from error
         state.book.close_after_calls = book.close_after_calls
         state.book.idle_seconds = book.idle_seconds
-        if len(state.statistic) != len(SIGNALS):
+        if state.signals != SIGNALS or len(state.statistic) != len(SIGNALS):
             state.reset(None, state.champion_since)
         return state

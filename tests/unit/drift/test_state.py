@@ -50,7 +50,7 @@ def test_other_signals_begin_anew() -> None:
     store = StateStore(objects, "bucket")
     state = store.load(POLICY)
     state.reset("1", "2025-01-31T12:00:00+00:00")
-    state.statistic = state.statistic[:-1]
+    state.signals = ("renamed", *SIGNALS[1:])
     store.save(state)
     again = store.load(POLICY)
     assert again.champion is None
