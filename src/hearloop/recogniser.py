@@ -58,7 +58,13 @@ class Recogniser:
         Hotwords are searched for by a prefix beam, which takes longer than the best path. Raises
         InvalidInput for hotwords that the model cannot write.
         """
-        log_probs = self.log_probs([log_mel(samples) for samples in recordings])
+        return self.transcribe_features([log_mel(one) for one in recordings], hotwords=hotwords)
+
+    def transcribe_features(
+        self, recordings: Sequence[Matrix], *, hotwords: Sequence[Hotword] = ()
+    ) -> list[Transcript]:
+        """As `transcribe_many`, of log-mel features (t, 80)."""
+        log_probs = self.log_probs(recordings)
         if not hotwords:
             return [decoding.transcribe(matrix, self.tokenizer) for matrix in log_probs]
         automaton = compiled(hotwords, self.tokenizer)

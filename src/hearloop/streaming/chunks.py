@@ -132,7 +132,7 @@ class Chunker:
         begin_s = (self._origin + self._taken * HOP) / SAMPLE_RATE
         self._taken += self._frames
         rows = rows[: self._frames]
-        voiced = self._voice is None or self._heard_voice(span[_OWN], begin_s)
+        voiced = self._voice is None or self._heard_voice(span[_OWN], rows, begin_s)
         self._recent.append(rows)
         if self._active:
             self._feed(rows, begin_s)
@@ -146,9 +146,9 @@ class Chunker:
         if self.ending and not self._windows.ready:
             self._close()
 
-    def _heard_voice(self, samples: Samples, begin_s: float) -> bool:
+    def _heard_voice(self, samples: Samples, rows: Matrix, begin_s: float) -> bool:
         assert self._voice
-        last = self._voice.last_voice(samples)
+        last = self._voice.last_voice(samples, rows)
         if last is not None:
             self.voice_s = begin_s + last / SAMPLE_RATE
         return last is not None

