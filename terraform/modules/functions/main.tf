@@ -117,16 +117,24 @@ resource "aws_iam_role_policy" "this" {
     Version = "2012-10-17"
     Statement = [
       {
+        # And what an earlier delivery of the same event has made of it.
         Sid      = "ReadWhatArrived"
         Effect   = "Allow"
         Action   = ["s3:GetObject"]
-        Resource = "${var.bucket_arn}/${var.prefix}*"
+        Resource = ["${var.bucket_arn}/${var.prefix}*", "${var.bucket_arn}/transcripts/*"]
       },
       {
         Sid      = "WriteWhatItBecame"
         Effect   = "Allow"
         Action   = ["s3:PutObject"]
-        Resource = "${var.bucket_arn}/*"
+        Resource = ["${var.bucket_arn}/transcripts/*", "${var.bucket_arn}/quarantine/*"]
+      },
+      {
+        # A good recording takes the place of a bad one of the same name.
+        Sid      = "TakeBackAQuarantine"
+        Effect   = "Allow"
+        Action   = ["s3:DeleteObject"]
+        Resource = "${var.bucket_arn}/quarantine/*"
       },
       {
         Sid      = "ListTheBucket"
