@@ -71,12 +71,9 @@ def test_a_hotword_is_written_where_it_is_almost_as_likely() -> None:
 
 def test_counts_the_words_that_it_takes_back() -> None:
     found = PrefixBeam(TOKENIZER, NONE)
-    early = np.log(np.array([[0.3, 0.36, 0.33, 0.01]], np.float32))
-    for row, path in (
-        (early, [1]),
-        (np.log(np.array([[0.01, 0.01, 0.97, 0.01]], np.float32)), [2]),
-    ):
-        found.extend(row, path, [0.5])
+    for probabilities in ([0.3, 0.36, 0.33, 0.01], [0.01, 0.01, 0.97, 0.01]):
+        row = np.log(np.array([probabilities], np.float32))
+        found.extend(row, row.argmax(axis=1).tolist(), [0.5])
     assert (found.text, found.revised) in {("ab", 0), ("b", 1)}
     sure = np.log(np.array([[0.01, 0.01, 0.01, 0.97]], np.float32))
     found.extend(sure, [3], [0.9])

@@ -1,6 +1,7 @@
 import queue
 import threading
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ class Caller:
 
 
 def cut(samples: Samples, pieces: Sequence[int]) -> list[Samples]:
-    return np.split(samples, np.cumsum([piece for piece in pieces]))
+    return np.split(samples, np.cumsum(list(pieces)))
 
 
 @settings(
@@ -133,7 +134,7 @@ def test_partials_grow_into_the_final_and_say_how_far_they_have_heard(engine: En
     partials = [event for event in caller.events if isinstance(event, Partial)]
     assert len(partials) > 3
     assert partials[-1].text == final.transcript.text
-    assert all(later.text.startswith(p.text) for p, later in zip(partials, partials[1:]))
+    assert all(later.text.startswith(p.text) for p, later in pairwise(partials))
     assert [p.heard_s for p in partials] == sorted(p.heard_s for p in partials)
     assert final.revised_words == 0
     heard = [event.heard_s for event in caller.events if isinstance(event, Heard)]
