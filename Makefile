@@ -20,7 +20,7 @@ install: $(INSTALLED) ## Set up the virtual environment in .venv
 demo: $(INSTALLED) ## Play the whole loop, from raw speech to a better model in service
 	$(BIN)/python -m demo
 
-test: $(INSTALLED) ## Run the tests: unit and contract, then integration
+test: $(INSTALLED) ## Run the tests: unit and contract, integration, then the loop
 	$(BIN)/python -m pytest
 
 up: $(INSTALLED) ## Start the embedded stack and keep it running
