@@ -169,7 +169,8 @@ def test_the_summary_tells_what_the_run_was(
 
     ran = ["ingest", "validate", "extract", "train", "evaluate", "judge", "register", "roll_out"]
     assert set(summary["seconds"]) == {*ran, "total"}
-    assert sum(summary["seconds"][step] for step in ran) <= summary["seconds"]["total"]
+    here = ran[ran.index("train") :]  # what comes before was done by the try that was stopped
+    assert sum(summary["seconds"][step] for step in here) <= summary["seconds"]["total"]
     assert 0 <= summary["wer"]["new"]["challenger"] <= 2
     assert summary["train"]["steps"] == TINY.training.steps
     assert summary["ingest"]["splits"]["test"]["speakers"] == 20
