@@ -1,6 +1,6 @@
 #!/bin/sh
-# slim.sh: leave of a Debian base what a container needs that installs nothing: neither pip nor
-# documents nor caches. Licences stay, and the list of packages, which scanners read.
+# slim.sh: leave in /flat what a container needs of a Debian base that installs nothing: neither
+# pip nor documents nor caches. Licences stay, and the list of packages, which scanners read.
 set -eu
 
 find /usr/share/doc -type f ! -name copyright -delete
@@ -12,6 +12,11 @@ done
 # The images bring their own bytecode.
 find /usr/lib/python3* /usr/local/lib -depth \( -name __pycache__ -o -name ensurepip \) -exec rm -rf {} +
 
-# No time of this build: the same base gives the same layer.
-find /root /tmp /usr /var -xdev -newermt "@${SOURCE_DATE_EPOCH}" \
-    -exec touch -h -d "@${SOURCE_DATE_EPOCH}" {} +
+# Neither what Docker mounts for the build nor a time of this build, so that the same base gives
+# the same layer.
+tar -C / --one-file-system --mtime="@${SOURCE_DATE_EPOCH}" --clamp-mtime -cf /flat.tar \
+    --exclude=./flat.tar --exclude=./slim.sh --exclude=./etc/hosts --exclude=./etc/hostname \
+    --exclude=./etc/resolv.conf --exclude=./etc/mtab .
+mkdir /flat
+tar -C /flat -xpf /flat.tar
+rm /flat.tar
