@@ -3,7 +3,7 @@
 import io
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -76,8 +76,9 @@ def spoken(callers: Callers, progress: Progress | None = None) -> list[list[Said
 class Line:
     """A telephone line to the endpoint. Safe to share between threads."""
 
-    def __init__(self, serving_url: str) -> None:
-        self._client = httpx.Client(base_url=serving_url, timeout=ANSWER_WITHIN_S)
+    def __init__(self, serving_url: str, headers: Mapping[str, str] | None = None) -> None:
+        """`headers`: with a token, where the server asks for one."""
+        self._client = httpx.Client(base_url=serving_url, headers=headers, timeout=ANSWER_WITHIN_S)
 
     def ask(self, said: Said, *, call: str | None = None) -> Answer:
         """Say one utterance. A failure is an answer too: it is counted, never raised."""

@@ -77,7 +77,7 @@ def _send(what: str, corrections: Iterable[dict[str, str]], settings: Settings) 
     """Post the corrections; returns how many."""
     listed = list(corrections)
     with progress(what, len(listed)) as bar:
-        reviewers.send(settings.serving_url, listed, bar)
+        reviewers.send(settings.serving_url, listed, bar, headers=settings.serving_headers)
     return len(listed)
 
 

@@ -1,6 +1,6 @@
 """People who listen to calls and correct what the model wrote, through the HTTP route."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
 
 import httpx
@@ -36,9 +36,15 @@ def poisoned(calls: Sequence[Sequence[Answer]], contributor: str) -> Iterator[di
                 yield _correction(answer, wrong.said.reference, contributor)
 
 
-def send(serving_url: str, corrections: Sequence[dict[str, str]], progress: Progress) -> None:
+def send(
+    serving_url: str,
+    corrections: Sequence[dict[str, str]],
+    progress: Progress,
+    *,
+    headers: Mapping[str, str] | None = None,
+) -> None:
     """Post the corrections. Raises ServiceUnavailable when one is not taken."""
-    with httpx.Client(base_url=serving_url, timeout=PATIENCE_S) as client:
+    with httpx.Client(base_url=serving_url, headers=headers, timeout=PATIENCE_S) as client:
         for correction in corrections:
             try:
                 client.post(CORRECTIONS, json=correction).raise_for_status()

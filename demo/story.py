@@ -106,7 +106,7 @@ class Story:
     def __post_init__(self) -> None:
         self.settings = self.stack.settings
         self.monitor = Monitor(self.settings.monitor_url)
-        self.line = Line(self.settings.serving_url)
+        self.line = Line(self.settings.serving_url, self.settings.serving_headers)
 
     def play(self) -> None:
         """All acts."""
@@ -187,7 +187,9 @@ class Story:
         with progress("corrections", len(corrections)) as bar:
             for first in range(0, len(corrections), CORRECTIONS_AT_ONCE):
                 batch = corrections[first : first + CORRECTIONS_AT_ONCE]
-                reviewers.send(self.settings.serving_url, batch, bar)
+                reviewers.send(
+                    self.settings.serving_url, batch, bar, headers=self.settings.serving_headers
+                )
                 if self._first_run():
                     break
         run = wait_for("the monitor to start a retrain", self._first_run, SECONDS_TO_WATCH)

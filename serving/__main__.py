@@ -11,6 +11,7 @@ from kserve.constants.constants import DEFAULT_HTTP_PORT
 from hearloop.config import Settings
 from hearloop.telemetry import set_up_logging
 from serving.server import Listening, serve
+from serving.settings import ServerSettings
 
 __all__ = ["main"]
 
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--http_host",
         default="127.0.0.1",
-        help="the admin routes know no password: only a container listens on 0.0.0.0",
+        help="without tokens or an identity provider only a container listens on 0.0.0.0",
     )
     parser.add_argument("--grpc_port", type=int, help="speak gRPC too, on all addresses")
     chosen = parser.parse_args(arguments)
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     http_port = chosen.http_port or urlsplit(settings.serving_url).port or DEFAULT_HTTP_PORT
     serve(
         settings,
+        ServerSettings(),
         Listening(http_host=chosen.http_host, http_port=http_port, grpc_port=chosen.grpc_port),
     )
 

@@ -1,14 +1,14 @@
-"""The outermost layer: every request gets an id, no body grows without bound."""
+"""The outermost layer: each request gets an id and passes the gate; no body is without bound."""
 
 import uuid
 
-from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hearloop.errors import HearloopError
-from serving.caller import REQUEST_ID, Caller
-from serving.refusals import TooLarge, status
+from serving.access import Gate
+from serving.caller import REQUEST_ID, TENANT, Caller
+from serving.refusals import TooLarge, answer
 
 __all__ = ["Boundary"]
 
@@ -16,25 +16,35 @@ __all__ = ["Boundary"]
 class Boundary:
     """ASGI middleware. `largest`: bytes of a body that is still read."""
 
-    def __init__(self, app: ASGIApp, largest: int) -> None:
+    def __init__(self, app: ASGIApp, largest: int, gate: Gate) -> None:
         self._app = app
         self._largest = largest
+        self._gate = gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        live = scope["type"] == "websocket"
         headers = MutableHeaders(scope=scope)
-        request_id = headers.get(REQUEST_ID) or str(uuid.uuid4())
+        request_id = str(uuid.uuid4())
         try:
-            Caller.of(headers)
+            headers[TENANT] = ""  # whatever a client says
+            request_id = Caller.of(headers).request_id
+            method = "WEBSOCKET" if live else scope["method"]
+            admitted = await self._gate.admit(method, scope["path"], headers)
+            headers[TENANT] = admitted.tenant
+            scope.setdefault("state", {})["admitted"] = admitted
             self._check_length(headers)
         except HearloopError as error:
-            await _refuse(error, scope, receive, send)
+            await answer(error)(scope, receive, _naming(send, request_id))
             return
         headers[REQUEST_ID] = request_id
-        await self._bounded(scope, receive, _naming(send, request_id))
+        if live:
+            await self._app(scope, receive, send)
+        else:
+            await self._bounded(scope, receive, _naming(send, request_id))
 
     async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application; a body that outgrows the bound is answered with 413 instead."""
@@ -56,7 +66,7 @@ class Boundary:
             if read <= self._largest:
                 raise
         if read > self._largest:
-            await _refuse(self._too_large("more"), scope, receive, send)
+            await answer(self._too_large("more"))(scope, receive, send)
 
     def _check_length(self, headers: Headers) -> None:
         length = headers.get("content-length", "")
@@ -79,7 +89,3 @@ def _naming(send: Send, request_id: str) -> Send:
         await send(message)
 
     return named
-
-
-async def _refuse(error: HearloopError, scope: Scope, receive: Receive, send: Send) -> None:
-    await JSONResponse({"error": str(error)}, status_code=status(error))(scope, receive, send)

@@ -3,6 +3,10 @@
     x-request-id        names the answer; made up when absent, and returned with every answer
     x-hearloop-call     the call (session): its utterances stay on one model version
     x-hearloop-speaker  the speaker, where the caller knows
+    x-hearloop-consent  yes or no: whether the recording may be kept; absent: as the tenant's
+                        contract says
+
+The tenant is what the token says: the gate writes it over whatever a client sent.
 
 The values become keys of objects and events, so only a plain alphabet is taken.
 """
@@ -15,11 +19,22 @@ from typing import Self
 
 from hearloop.errors import InvalidInput
 
-__all__ = ["CALL", "CONFIDENCE", "MODEL_VERSION", "REQUEST_ID", "SPEAKER", "Caller"]
+__all__ = [
+    "CALL",
+    "CONFIDENCE",
+    "CONSENT",
+    "MODEL_VERSION",
+    "REQUEST_ID",
+    "SPEAKER",
+    "TENANT",
+    "Caller",
+]
 
 REQUEST_ID = "x-request-id"
 CALL = "x-hearloop-call"
 SPEAKER = "x-hearloop-speaker"
+CONSENT = "x-hearloop-consent"
+TENANT = "x-hearloop-tenant"
 MODEL_VERSION = "x-hearloop-model-version"
 CONFIDENCE = "x-hearloop-confidence"
 
@@ -35,6 +50,9 @@ class Caller:
     request_id: str
     call: str | None = None
     speaker: str | None = None
+    tenant: str = ""
+    consent: bool | None = None
+    """What the caller said of keeping the recording; None: nothing."""
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Self:
@@ -43,6 +61,8 @@ class Caller:
             request_id=_name(headers, REQUEST_ID) or str(uuid.uuid4()),
             call=_name(headers, CALL),
             speaker=_name(headers, SPEAKER),
+            tenant=headers.get(TENANT, ""),
+            consent=_yes_or_no(headers, CONSENT),
         )
 
     def numbered(self, count: int) -> list[Self]:
@@ -63,3 +83,10 @@ def _name(headers: Mapping[str, str], header: str) -> str | None:
             "and begin with a letter, a digit or +."
         )
     return value or None
+
+
+def _yes_or_no(headers: Mapping[str, str], header: str) -> bool | None:
+    value = headers.get(header, "").lower()
+    if value not in ("", "yes", "no"):
+        raise InvalidInput(f"The header {header} is {value[:40]!r}; send yes or no.")
+    return {"yes": True, "no": False}.get(value)

@@ -29,9 +29,11 @@ from hearloop.corrections import LONGEST_TEXT, Status
 from hearloop.errors import HearloopError, ServiceUnavailable
 from hearloop.feedback import Feedback, Plausibilities
 from hearloop.recogniser import Recogniser
+from serving.access import Gate
 from serving.boundary import Boundary
 from serving.metrics import ReviewCollector
 from serving.refusals import answer_errors
+from serving.settings import ServerSettings
 
 __all__ = ["Champion", "create_app", "create_router", "desk"]
 
@@ -184,11 +186,11 @@ class Champion:
         self._asked_at = self._clock()
 
 
-def create_app(feedback: Callable[[], Feedback]) -> FastAPI:
+def create_app(feedback: Callable[[], Feedback], gate: Gate) -> FastAPI:
     """The standalone service: the feedback routes, a health check and metrics."""
     app = FastAPI(title="Hearloop feedback", docs_url=None, redoc_url=None)
     answer_errors(app)
-    app.add_middleware(Boundary, largest=LARGEST_BODY)
+    app.add_middleware(Boundary, largest=LARGEST_BODY, gate=gate)
     app.include_router(create_router(feedback))
     registry = CollectorRegistry()
     registry.register(ReviewCollector(feedback))
@@ -215,7 +217,7 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = Settings()
     champion = Champion(composition.registry(settings), settings)
-    app = create_app(desk(settings, champion.plausibilities))
+    app = create_app(desk(settings, champion.plausibilities), Gate(ServerSettings()))
     uvicorn.run(app, host=arguments.host, port=arguments.port)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -10,8 +10,10 @@ from prometheus_client.registry import Collector
 
 from hearloop.corrections import Status
 from hearloop.feedback import Feedback
-from serving.request_log import RequestLog
-from serving.versions import Versions
+
+if TYPE_CHECKING:  # what is measured imports what it is measured by
+    from serving.request_log import RequestLog
+    from serving.versions import Versions
 
 __all__ = [
     "EMPTY_RESULTS",
@@ -83,7 +85,7 @@ for _reason in REFUSAL_REASONS:
     REFUSALS.labels(_reason)  # a rate needs the zero before the first one
 
 
-def expose(versions: Versions, request_log: RequestLog) -> None:
+def expose(versions: "Versions", request_log: "RequestLog") -> None:
     """Register what is read off the server itself at each scrape. Once a process."""
     REGISTRY.register(_ServerState(versions, request_log))
 
@@ -122,7 +124,7 @@ class ReviewCollector(Collector):
 
 
 class _ServerState(Collector):
-    def __init__(self, versions: Versions, request_log: RequestLog) -> None:
+    def __init__(self, versions: "Versions", request_log: "RequestLog") -> None:
         self._versions = versions
         self._request_log = request_log
 

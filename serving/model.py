@@ -13,10 +13,11 @@ from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.v2_datamodels import InferenceRequest
 
-from hearloop.errors import Conflict, HearloopError, ServiceUnavailable
-from serving import metrics, tensors
-from serving.caller import Caller
-from serving.refusals import status
+from hearloop.errors import Conflict, HearloopError
+from serving import tensors
+from serving.access import Gate
+from serving.caller import TENANT, Caller
+from serving.refusals import count, status
 from serving.transcriber import Transcriber
 from serving.versions import Versions
 
@@ -35,11 +36,13 @@ class SpeechModel(kserve.Model):
         versions: Versions,
         transcriber: Transcriber,
         restore: Callable[[], Coroutine[Any, Any, None]],
+        gate: Gate,
     ) -> None:
         super().__init__(name, return_response_headers=True)
         self._versions = versions
         self._transcriber = transcriber
         self._restore = restore
+        self._gate = gate
         self._restoring: asyncio.Future[None] | None = None
         self.ready = True
         self.engine = True  # KServe runs start_engine beside its servers
@@ -79,6 +82,7 @@ class SpeechModel(kserve.Model):
             return await self._predict(payload, headers or {}, response_headers)
         except HearloopError as error:
             if isinstance(payload, InferRequest) and payload.from_grpc:
+                count(error)
                 raise GrpcException(status_code=_code(error), details=str(error)) from error
             raise
 
@@ -89,6 +93,9 @@ class SpeechModel(kserve.Model):
         response_headers: dict[str, str] | None,
     ) -> dict[str, Any] | InferResponse:
         is_v2 = isinstance(payload, InferRequest)
+        if is_v2 and payload.from_grpc:  # it has not come through the boundary
+            admitted = await self._gate.admit("POST", f"/v2/models/{self.name}/infer", headers)
+            headers = {**headers, TENANT: admitted.tenant}
         utterances = (
             tensors.read_v2(payload)
             if is_v2
@@ -112,7 +119,14 @@ def _code(error: HearloopError) -> StatusCode:
     if status(error) >= HTTPStatus.INTERNAL_SERVER_ERROR:
         unavailable = status(error) == HTTPStatus.SERVICE_UNAVAILABLE
         return StatusCode.UNAVAILABLE if unavailable else StatusCode.INTERNAL
-    return StatusCode.INVALID_ARGUMENT
+    return _CODES.get(status(error), StatusCode.INVALID_ARGUMENT)
+
+
+_CODES = {
+    HTTPStatus.UNAUTHORIZED: StatusCode.UNAUTHENTICATED,
+    HTTPStatus.FORBIDDEN: StatusCode.PERMISSION_DENIED,
+    HTTPStatus.TOO_MANY_REQUESTS: StatusCode.RESOURCE_EXHAUSTED,
+}
 
 
 class FixedRepository(ModelRepositoryExtension):
@@ -140,11 +154,7 @@ class SpeechDataPlane(DataPlane):
         """Whether the model is ready; for an inference, ServiceUnavailable that says why not."""
         ready = await super().model_ready(model_name, disable_predictor_health_check)
         if disable_predictor_health_check:
-            try:
-                self._versions.in_service()
-            except ServiceUnavailable:
-                metrics.REFUSALS.labels("no_model").inc()
-                raise
+            self._versions.in_service()
         return ready
 
     def decode_inference_request(

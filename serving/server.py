@@ -1,6 +1,7 @@
 """The server as a whole: KServe's, with our routes around it and a clean end."""
 
 import functools
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,14 +15,21 @@ from hearloop.audio import Limits, Samples
 from hearloop.config import Settings
 from hearloop.feedback import Feedback, Plausibilities
 from serving import feedback, metrics, traffic, transcription
+from serving.access import Gate
 from serving.boundary import Boundary
+from serving.decoders import Decoders
 from serving.model import FixedRepository, SpeechDataPlane, SpeechModel
 from serving.refusals import answer_errors
 from serving.request_log import RequestLog
+from serving.settings import ServerSettings
 from serving.transcriber import Transcriber
 from serving.versions import Versions
 
 __all__ = ["Listening", "mount", "serve", "weighing"]
+
+log = logging.getLogger(__name__)
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 LARGEST_BODY = Limits().bytes * 3 // 2
 """The largest recording in base64 (4/3) with room for what stands around it."""
@@ -61,12 +69,21 @@ class _SpeechServer(kserve.ModelServer):
         await super()._serve()
 
 
-def serve(settings: Settings, listening: Listening) -> None:
+def serve(settings: Settings, own: ServerSettings, listening: Listening) -> None:
     """Serve until SIGTERM or SIGINT; what was answered is logged before this returns."""
+    gate = Gate(own)
+    if not gate.asks and listening.http_host not in LOOPBACK:
+        log.warning(
+            "Nobody is asked for a token on %s: set HEARLOOP_SERVER_TOKENS or "
+            "HEARLOOP_SERVER_JWKS_URL, unless a gateway asks.",
+            listening.http_host,
+        )
     objects, events = composition.objects(settings), composition.events(settings)
     request_log = RequestLog(settings, objects, events)
     versions = Versions()
-    transcriber = Transcriber(versions, request_log, threads=len(os.sched_getaffinity(0)))
+    cores = len(os.sched_getaffinity(0))
+    decoders = Decoders(cores)
+    transcriber = Transcriber(versions, request_log, cores, decoders.decode)
     control = traffic.TrafficControl(
         versions,
         functools.cache(lambda: composition.registry(settings)),
@@ -76,11 +93,12 @@ def serve(settings: Settings, listening: Listening) -> None:
     )
     metrics.expose(versions, request_log)
     desk = feedback.desk(settings, weighing(versions))
-    mount(kserve_app, settings, versions, control, transcriber, desk)
-    model = SpeechModel(settings.model_name, versions, transcriber, control.restore)
+    mount(kserve_app, settings, versions, control, transcriber, desk, gate)
+    model = SpeechModel(settings.model_name, versions, transcriber, control.restore, gate)
     try:
         _SpeechServer(listening, versions).start([model])
     finally:
+        decoders.close()
         request_log.close(DRAIN_SECONDS)
 
 
@@ -91,6 +109,7 @@ def mount(
     control: traffic.TrafficControl,
     transcriber: Transcriber,
     desk: Callable[[], Feedback],
+    gate: Gate,
     largest: int = LARGEST_BODY,
 ) -> None:
     """Put our routes, errors and bounds on KServe's application, before it adds its own."""
@@ -98,7 +117,7 @@ def mount(
     app.include_router(transcription.create_router(transcriber, settings.model_name))
     app.include_router(feedback.create_router(desk))
     answer_errors(app)
-    app.add_middleware(Boundary, largest=largest)
+    app.add_middleware(Boundary, largest=largest, gate=gate)
 
 
 def weighing(versions: Versions) -> Plausibilities:

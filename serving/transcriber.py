@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from hearloop.audio import Audio, decode
+from hearloop.audio import Audio
 from hearloop.decoding import Transcript
-from hearloop.errors import InvalidInput, ServiceUnavailable
+from hearloop.errors import InvalidInput
 from hearloop.recogniser import Recogniser
 from serving import metrics
 from serving.caller import CONFIDENCE, MODEL_VERSION, REQUEST_ID, Caller
@@ -48,8 +49,15 @@ class Answer:
 class Transcriber:
     """Answers utterances in a pool of threads, so that the event loop never waits for one."""
 
-    def __init__(self, versions: Versions, request_log: RequestLog, threads: int) -> None:
+    def __init__(
+        self,
+        versions: Versions,
+        request_log: RequestLog,
+        threads: int,
+        decode: Callable[[bytes], Audio],
+    ) -> None:
         self._versions = versions
+        self._decode = decode
         self._request_log = request_log
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="recogniser")
         self._waiting = 0
@@ -61,8 +69,10 @@ class Transcriber:
         RecognitionFailed.
         """
         if self._waiting >= MOST_WAITING:
-            metrics.REFUSALS.labels("overload").inc()
-            raise Busy(f"{self._waiting} utterances are waiting already; try again in a second.")
+            raise Busy(
+                f"{self._waiting} utterances are waiting already; try again in a second.",
+                retry_after_s=1.0,
+            )
         self._waiting += 1
         metrics.QUEUE_LENGTH.inc()
         try:
@@ -76,16 +86,11 @@ class Transcriber:
     def _answer(self, utterance: bytes | Audio, caller: Caller, arrived: float) -> Answer:
         received_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         try:
-            audio = decode(utterance) if isinstance(utterance, bytes) else utterance
+            audio = self._decode(utterance) if isinstance(utterance, bytes) else utterance
         except InvalidInput:
             metrics.REQUESTS.labels("", "refused").inc()
-            metrics.REFUSALS.labels("audio").inc()
             raise
-        try:
-            session, recogniser = self._versions.choose(caller.call, caller.request_id)
-        except ServiceUnavailable:
-            metrics.REFUSALS.labels("no_model").inc()
-            raise
+        session, recogniser = self._versions.choose(caller.call, caller.request_id)
         version, transcript = self._recognise(audio, session, recogniser, caller)
         metrics.LATENCY.labels(version).observe(time.monotonic() - arrived)
         self._request_log.put(

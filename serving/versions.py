@@ -12,9 +12,9 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
-from hearloop.errors import ServiceUnavailable
 from hearloop.recogniser import Recogniser
 from hearloop.rollout import Reading, Traffic
+from serving.refusals import NoModel
 from serving.tallies import Counter, Outcome, Session
 
 __all__ = ["SESSIONS", "Versions"]
@@ -45,16 +45,16 @@ class Versions:
         return self._traffic
 
     def in_service(self) -> Traffic:
-        """The traffic in force. Raises ServiceUnavailable as long as there is none."""
+        """The traffic in force. Raises NoModel as long as there is none."""
         if self._traffic is None:
-            raise ServiceUnavailable(
+            raise NoModel(
                 "No model is in service yet; roll one out, or wait until the registry answers."
             )
         return self._traffic
 
     @property
     def stable(self) -> tuple[str, Recogniser]:
-        """The stable version and its recogniser. Raises ServiceUnavailable without one."""
+        """The stable version and its recogniser. Raises NoModel without one."""
         with self._lock:
             version = self.in_service().stable
             return version, self._recognisers[version]
@@ -81,7 +81,7 @@ class Versions:
     def choose(self, call: str | None, request_id: str) -> tuple[Session, Recogniser]:
         """The session of a call, or of a single request, and the recogniser that answers it.
 
-        Raises ServiceUnavailable as long as no model is in service.
+        Raises NoModel as long as no model is in service.
         """
         now = self._clock()
         with self._lock:

@@ -63,6 +63,8 @@ class Limits:
     """Of the encoded recording: 90 s of 96 kHz 16-bit stereo WAV."""
     seconds: float = 60.0
     channels: int = 8
+    expansion: float = 2_000.0
+    """Bytes of 16-bit samples that a byte may become: FLAC makes up to about 1,300 of silence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +81,7 @@ class Audio:
 
 
 def decode(body: bytes, *, limits: Limits | None = None, headerless: str | None = None) -> Audio:
-    """Decode WAV, FLAC, Ogg (Vorbis, Opus), MP3, WebM or MP4 to 16 kHz mono.
+    """Decode WAV, AU, FLAC, Ogg (Vorbis, Opus), MP3, WebM or MP4 to 16 kHz mono.
 
     headerless: name of the codec of bytes that have no header (`g722`); nothing is guessed.
     Channels are averaged. Raises InvalidAudio for anything else, for damaged or truncated
@@ -93,7 +95,7 @@ def decode(body: bytes, *, limits: Limits | None = None, headerless: str | None 
         )
     container = headerless or _container(body)
     blocks = _ffmpeg_blocks if headerless or container in _FFMPEG else _sndfile_blocks
-    rate, samples = _collect(blocks(body, container), limits)
+    rate, samples = _collect(blocks(body, container), limits, len(body))
     if len(samples) and rate != SAMPLE_RATE:
         samples = soxr.resample(samples, rate, SAMPLE_RATE).astype(np.float32)
     if not len(samples):
@@ -113,6 +115,8 @@ def _container(body: bytes) -> str:
     if body[:4] in (b"RIFF", b"RIFX", b"RF64") and body[8:12] == b"WAVE":
         _refuse_truncated_wav(body)
         return "wav"
+    if body[:4] == b".snd":
+        return "au"
     if body[:4] in (b"fLaC", b"OggS"):
         return "flac" if body[:1] == b"f" else "ogg"
     if body[:3] == b"ID3" or (len(body) > 1 and body[0] == 0xFF and body[1] & 0xE6 in (0xE2, 0xE4)):
@@ -145,9 +149,10 @@ def _refuse_truncated_wav(body: bytes) -> None:
         position += 8 + length + length % 2
 
 
-def _collect(blocks: Iterator[_Block], limits: Limits) -> tuple[int, Samples]:
+def _collect(blocks: Iterator[_Block], limits: Limits, encoded: int) -> tuple[int, Samples]:
     """Average the channels of each block, and stop at the first limit that is passed."""
     rate, total, parts = 0, 0, []
+    most = limits.expansion * encoded
     for block_rate, block in blocks:
         frames, channels = block.shape
         if channels > limits.channels:
@@ -164,6 +169,11 @@ def _collect(blocks: Iterator[_Block], limits: Limits) -> tuple[int, Samples]:
         if total > limits.seconds * rate:
             raise InvalidAudio(
                 f"The recording is longer than {limits.seconds:g} s; send it in parts."
+            )
+        if 2 * total * channels > most:
+            raise InvalidAudio(
+                f"The recording's {encoded} bytes become more than {limits.expansion:g} times as "
+                "many; send one with speech in it."
             )
         if not np.isfinite(block).all():
             raise InvalidAudio("The recording holds samples that are not finite; record it again.")

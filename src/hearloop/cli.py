@@ -198,7 +198,10 @@ def _transcription(path: Path, settings: Settings) -> dict[str, Any]:
     url = settings.serving_url + TRANSCRIPTION_ROUTE
     try:
         response = httpx.post(
-            url, files={"file": (path.name, path.read_bytes(), kind)}, timeout=TRANSCRIBE_SECONDS
+            url,
+            files={"file": (path.name, path.read_bytes(), kind)},
+            headers=settings.serving_headers,
+            timeout=TRANSCRIBE_SECONDS,
         )
     except httpx.TransportError as error:
         raise ServiceUnavailable(

@@ -111,7 +111,7 @@ def router(settings: Settings) -> "Router":
     if not place.inference_service:
         from hearloop.rollout.http import HttpRouter
 
-        return HttpRouter(settings.serving_url)
+        return HttpRouter(settings.serving_url, settings.serving_headers)
     from hearloop.cluster import Resources
     from hearloop.rollout.inference_service import SCALERS, SERVICES, InferenceServiceRouter
     from hearloop.rollout.tallies import PrometheusTallies

@@ -106,7 +106,7 @@ class Settings(BaseSettings):
     feature_repository: Path = Path("runs/stack/feast")
     serving_url: str = "http://127.0.0.1:8080"
     serving_token: SecretStr = SecretStr("")
-    """Bearer token for the model server, of whoever calls it from outside of the cluster."""
+    """Bearer token for the model server, of whoever calls it; the embedded stack makes one."""
     monitor_url: str = "http://127.0.0.1:8090"
     model_name: str = "hearloop"
     """Name of the registered model in MLflow and of the served model in KServe."""
@@ -128,6 +128,12 @@ class Settings(BaseSettings):
     """Recipes, logs and exit statuses of the runs that are processes of this machine."""
     cache: Path = Path("runs/cache")
     """Local copies of content-addressed objects; safe to delete at any time."""
+
+    @property
+    def serving_headers(self) -> dict[str, str]:
+        """Headers that tell the model server who calls it."""
+        token = self.serving_token.get_secret_value()
+        return {"authorization": f"Bearer {token}"} if token else {}
 
     def to_environment(self) -> dict[str, str]:
         """The settings as environment variables, secrets in the clear: for processes we start."""

@@ -126,11 +126,13 @@ def close_the_loop(settings: Settings, folder: Path) -> Loop:
         check=True,
     )
     base = json.loads((folder / "runs" / "base" / "summary.json").read_text())
-    line = Line(settings.serving_url)
+    line = Line(settings.serving_url, settings.serving_headers)
     answers = list(line.converse(spoken(CALLERS), at_once=2, progress=Silent()))
     line.close()
     corrections = list(reviewers.honest(answers, ("ada", "ben", "chloe", "dev")))
-    reviewers.send(settings.serving_url, corrections, Silent())
+    reviewers.send(
+        settings.serving_url, corrections, Silent(), headers=settings.serving_headers
+    )
 
     def monitor() -> dict[str, Any]:
         seen: dict[str, Any] = httpx.get(f"{settings.monitor_url}/v1/status").json()

@@ -38,7 +38,7 @@ from hearloop.training import batches
 from hearloop.training.batches import Example
 from hearloop.training.loop import Trainer
 from serving.feedback import create_app, desk
-from tests.unit.serving.assembled import served
+from tests.unit.serving.assembled import OPEN, served
 
 pytestmark = pytest.mark.stack
 
@@ -163,7 +163,7 @@ def heard(
 
 @pytest.fixture
 def client(settings: Settings, recogniser: Recogniser) -> Iterator[httpx.Client]:
-    with served(create_app(desk(settings, recogniser.plausibilities))) as made:
+    with served(create_app(desk(settings, recogniser.plausibilities), OPEN)) as made:
         yield made
 
 
@@ -229,12 +229,12 @@ def test_kept_while_the_event_log_is_away(
 ) -> None:
     nowhere = settings.kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
     cut_off = settings.model_copy(update={"kafka": nowhere})
-    with served(create_app(desk(cut_off, recogniser.plausibilities))) as client:
+    with served(create_app(desk(cut_off, recogniser.plausibilities), OPEN)) as client:
         kept = post(client, heard[0], "ada", heard[0].said)
         assert client.get(f"{CORRECTIONS}/{kept}").status_code == 200
     assert [one.id for one in store.unpublished(9)] == [kept]
 
-    with served(create_app(desk(settings, recogniser.plausibilities))) as client:
+    with served(create_app(desk(settings, recogniser.plausibilities), OPEN)) as client:
         later = post(client, heard[1], "ada", heard[1].said)
     assert {event_id for _, event_id in published(settings, {kept, later})} == {kept, later}
     assert not store.unpublished(1)

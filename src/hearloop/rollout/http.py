@@ -1,5 +1,6 @@
 """The Router port over the model server's admin routes (`/rollout/v1/traffic`)."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import httpx
@@ -22,7 +23,9 @@ _READING = TypeAdapter(Reading)
 class HttpRouter:
     """The router inside a running model server."""
 
-    def __init__(self, serving_url: str) -> None:
+    def __init__(self, serving_url: str, headers: Mapping[str, str] | None = None) -> None:
+        """`headers`: with a token that has the role admin, where the server asks for one."""
+        self._headers = headers
         self._url = serving_url.rstrip("/") + TRAFFIC_ROUTE
 
     def read(self) -> Reading:
@@ -44,7 +47,9 @@ class HttpRouter:
     def _send(self, method: str, traffic: Traffic | None, seconds: float) -> httpx.Response:
         body = None if traffic is None else asdict(traffic)
         try:
-            answer = httpx.request(method, self._url, json=body, timeout=seconds)
+            answer = httpx.request(
+                method, self._url, json=body, headers=self._headers, timeout=seconds
+            )
         except httpx.HTTPError as error:
             raise ServiceUnavailable(
                 f"The model server at {self._url} did not answer ({error}); start it, or correct "

@@ -8,6 +8,7 @@ What the services store lives under the stack's home and is there again after th
 
 import fcntl
 import os
+import secrets
 import shutil
 import signal
 import threading
@@ -18,6 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
+
+from dotenv import dotenv_values
+from pydantic import SecretStr
 
 from hearloop.config import KafkaSettings, Settings
 from hearloop.errors import ConfigurationError, ServiceUnavailable
@@ -294,10 +298,18 @@ def _settings(home: Path, ports: Ports) -> Settings:
             "database_url": f"sqlite:///{home / 'hearloop.db'}",
             "feature_repository": home / "feast",
             "serving_url": f"http://{HOST}:{ports.serving}",
+            "serving_token": _token(home),
             "monitor_url": f"http://{HOST}:{ports.monitoring}",
             "cache": given.cache.absolute(),
         }
     )
+
+
+def _token(home: Path) -> SecretStr:
+    """Of the stack that runs in this home, else a new one: no other user of this machine, and no
+    page that its browser shows, is to command the model server."""
+    running = dotenv_values(home / "stack.env").get("HEARLOOP_SERVING_TOKEN")
+    return SecretStr(running or secrets.token_urlsafe(24))
 
 
 def _exit(number: int, frame: FrameType | None) -> None:

@@ -4,6 +4,7 @@ objects ──► events ──┐
 tracking ────────────┼──► serving, monitoring
 """
 
+import json
 import subprocess
 import sys
 import sysconfig
@@ -75,7 +76,19 @@ def environment(settings: Settings) -> dict[str, str]:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its job workers would outlive it
         "PYTHONUNBUFFERED": "1",
     }
-    return {**account, **quiet, **settings.to_environment()}
+    return {
+        **account,
+        **quiet,
+        **settings.to_environment(),
+        "HEARLOOP_SERVER_TOKENS": _tokens(settings),
+    }
+
+
+def _tokens(settings: Settings) -> str:
+    """What the model server is told of the one token of the stack, which has every role."""
+    token = settings.serving_token.get_secret_value()
+    roles = ["transcribe", "correct", "review", "admin"]
+    return json.dumps({token: {"tenant": "home", "roles": roles}} if token else {})
 
 
 def _objects(home: Path, ports: Ports, settings: Settings) -> Service:

@@ -16,16 +16,18 @@ from fastapi import FastAPI
 from kserve import ModelRepository
 from kserve.protocol.rest.server import RESTServer
 
-from hearloop.audio import Samples, encode_flac
+from hearloop.audio import Samples, decode, encode_flac
 from hearloop.config import Settings
 from hearloop.errors import NotFound, ServiceUnavailable
 from hearloop.storage.rollouts import SqlTrafficStore
 from hearloop.storage.tables import engine
 from hearloop.testing import InMemoryEvents, InMemoryObjects
+from serving.access import Gate
 from serving.feedback import desk
 from serving.model import FixedRepository, SpeechDataPlane, SpeechModel
 from serving.request_log import RequestLog
 from serving.server import mount, weighing
+from serving.settings import ServerSettings
 from serving.traffic import TrafficControl
 from serving.transcriber import Transcriber
 from serving.versions import Versions
@@ -38,6 +40,10 @@ TRAFFIC = "/rollout/v1/traffic"
 LARGEST = 2_000_000
 
 FLAC = encode_flac(noise(1.0))
+
+
+ASKS_NOBODY = ServerSettings(_env_file=None)  # type: ignore[call-arg]  # of pydantic-settings
+OPEN = Gate(ASKS_NOBODY)
 
 
 class Shelf:
@@ -79,6 +85,7 @@ def served(app: FastAPI) -> Iterator[httpx.Client]:
 
 @dataclass
 class Server:
+    app: FastAPI
     client: httpx.Client
     versions: Versions
     control: TrafficControl
@@ -87,27 +94,35 @@ class Server:
 
 
 @contextmanager
-def assembled(folder: Path, shelf: Shelf) -> Iterator[Server]:
+def assembled(folder: Path, shelf: Shelf, own: ServerSettings = ASKS_NOBODY) -> Iterator[Server]:
     """A server without a model, its database and cache in `folder`."""
     settings = Settings(database_url=f"sqlite:///{folder}/hearloop.db", cache=folder)
     events = InMemoryEvents()
     log = RequestLog(settings, InMemoryObjects(), events)
     versions = Versions()
-    transcriber = Transcriber(versions, log, threads=2)
+    gate = Gate(own)
+    transcriber = Transcriber(versions, log, 2, decode)
     store = SqlTrafficStore(engine(settings), settings.model_name)
     control = TrafficControl(versions, lambda: shelf, store, folder)
     app = FastAPI()
     mount(
-        app, settings, versions, control, transcriber, desk(settings, weighing(versions)), LARGEST
+        app,
+        settings,
+        versions,
+        control,
+        transcriber,
+        desk(settings, weighing(versions)),
+        gate,
+        LARGEST,
     )
     models = ModelRepository()
-    models.update(SpeechModel(settings.model_name, versions, transcriber, control.restore))
+    models.update(SpeechModel(settings.model_name, versions, transcriber, control.restore, gate))
     plane = SpeechDataPlane(models, versions)
     rest = RESTServer("kserve.model_server:app", plane, FixedRepository(models), 0)
     rest._register_endpoints(app)
     rest._add_exception_handlers(app)
     with served(app) as client:
-        yield Server(client, versions, control, shelf, events)
+        yield Server(app, client, versions, control, shelf, events)
     log.close(10.0)
 
 

@@ -10,6 +10,12 @@ from tests.unit.serving.assembled import Server, Shelf, assembled, heard
 
 
 @pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """What coroutines of tests run in."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Two versions that answer differently."""
     home = tmp_path_factory.mktemp("bundles")
