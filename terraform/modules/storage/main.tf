@@ -137,9 +137,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
     id     = "cold"
     status = "Enabled"
 
-    filter {
-      object_size_greater_than = 131072 # bytes: S3 does not move smaller ones for the price
-    }
+    filter {} # S3 leaves objects of less than 128 KB where they are
 
     transition {
       days          = 30

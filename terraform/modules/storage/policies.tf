@@ -10,7 +10,7 @@ locals {
       {
         Sid       = "OnlyOverTls"
         Effect    = "Deny"
-        Principal = "*"
+        Principal = { AWS = "*" }
         Action    = "s3:*"
         Resource  = [bucket.arn, "${bucket.arn}/*"]
         Condition = { Bool = { "aws:SecureTransport" = "false" } }
@@ -18,7 +18,7 @@ locals {
       {
         Sid       = "OnlyFromTls12"
         Effect    = "Deny"
-        Principal = "*"
+        Principal = { AWS = "*" }
         Action    = "s3:*"
         Resource  = [bucket.arn, "${bucket.arn}/*"]
         Condition = { NumericLessThan = { "s3:TlsVersion" = "1.2" } }
@@ -40,7 +40,7 @@ resource "aws_s3_bucket_policy" "this" {
         # A writer that says nothing gets the bucket's key; one that names another is refused.
         Sid       = "OnlyOurKey"
         Effect    = "Deny"
-        Principal = "*"
+        Principal = { AWS = "*" }
         Action    = "s3:PutObject"
         Resource  = "${each.value.arn}/*"
         Condition = { StringNotEqualsIfExists = { "s3:x-amz-server-side-encryption-aws-kms-key-id" = var.key_arn } }
@@ -61,7 +61,7 @@ resource "aws_s3_bucket_policy" "logs" {
         Effect    = "Allow"
         Principal = { Service = "logging.s3.amazonaws.com" }
         Action    = "s3:PutObject"
-        Resource  = [for holds in local.holds : "${aws_s3_bucket.logs.arn}/${holds}/*"]
+        Resource  = "${aws_s3_bucket.logs.arn}/*"
         Condition = { StringEquals = { "aws:SourceAccount" = data.aws_caller_identity.current.account_id } }
       },
       {
