@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from hearloop.registry import Registry
     from hearloop.rollout import Router
     from hearloop.storage.corrections import SqlCorrectionStore
+    from hearloop.storage.reviews import SqlReviewStore
     from hearloop.storage.rollouts import SqlRolloutStore, SqlTrafficStore
     from hearloop.storage.tables import Decisions
 
 __all__ = [
+    "audited_calls",
     "correction_store",
     "decisions",
     "event_reader",
@@ -27,6 +29,7 @@ __all__ = [
     "launcher",
     "objects",
     "registry",
+    "review_store",
     "rollout_outcome",
     "rollout_store",
     "router",
@@ -83,6 +86,14 @@ def correction_store(settings: Settings) -> "SqlCorrectionStore":
     return SqlCorrectionStore(engine(settings))
 
 
+def review_store(settings: Settings) -> "SqlReviewStore":
+    """Utterances that wait for review, in the settings' database."""
+    from hearloop.storage.reviews import SqlReviewStore
+    from hearloop.storage.tables import engine
+
+    return SqlReviewStore(engine(settings))
+
+
 def event_reader(settings: Settings, *, group: str, topics: Sequence[str]) -> EventReader:
     """A consumer of the event log over Kafka."""
     from hearloop.storage.events import KafkaEventReader
@@ -95,6 +106,14 @@ def decisions(settings: Settings) -> "Decisions":
     from hearloop.storage import tables
 
     return tables.Decisions(tables.engine(settings))
+
+
+def audited_calls(decisions: "Decisions") -> float:
+    """Share of calls that the monitor last put up for review."""
+    from hearloop.review import AUDITED_CALLS
+
+    asked = decisions.list(kind="review")
+    return float(asked[-1].evidence["after"]) if asked else AUDITED_CALLS
 
 
 def rollout_store(settings: Settings) -> "SqlRolloutStore":

@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from hearloop.drift.harm import Harm
 from hearloop.errors import ConfigurationError
+from hearloop.review import AUDITED_CALLS, is_audited
 
 __all__ = [
     "Decision",
@@ -46,7 +47,7 @@ class MonitorPolicy:
     that one partition of the event log carries at a time."""
     idle_seconds: Positive = 60.0
     """A call is over when nothing came for so long, by the times in the events."""
-    review_share: Share = 0.05
+    review_share: Share = AUDITED_CALLS
     """Share of calls put up for review at all times: what people choose to correct is biased."""
     review_share_after_shift: Share = 0.25
     """The same while a shift alarm stands that no label has cleared."""
@@ -205,8 +206,7 @@ def ask_for_review(call: str, share: float) -> bool:
 
     The same calls on every machine; a larger share holds all calls of a smaller one.
     """
-    draw = int.from_bytes(hashlib.sha256(call.encode()).digest()[:8], "big")
-    return draw < share * 2**64
+    return is_audited(call, share)
 
 
 def run_id(*, corrections: str, base: str, recipe: str, epoch: int) -> str:
