@@ -58,10 +58,10 @@ def rollout_outcome(settings: Settings, run_id: str) -> str | None:
 
 
 def feature_store(settings: Settings) -> "FeatureStore":
-    """Feast over the settings' repository."""
+    """Feast over the settings' repository, its rows in object storage."""
     from hearloop.feature_store import FeatureStore
 
-    return FeatureStore(settings.feature_repository)
+    return FeatureStore(settings.feature_repository, objects(settings), settings.buckets.artifacts)
 
 
 def registry(settings: Settings) -> "Registry":

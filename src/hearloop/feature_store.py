@@ -1,17 +1,18 @@
 """The quality features of each utterance in Feast, and their point-in-time join.
 
-The repository is a folder: `registry.db`, and in `rows/` the offline store with one Parquet file
-for each snapshot. A snapshot is immutable, so writing it again replaces a file by itself. The
-online store (SQLite) stays empty: nothing asks for an utterance's quality while it is served.
+    s3://<bucket>/quality/<snapshot>.parquet   the rows of one snapshot, written once it is analysed
 
-    >>> store = FeatureStore(settings.feature_repository)
+Feast reads them from a folder of this machine: `registry.db`, and in `rows/` copies of those
+files, each fetched when it is first asked for. A snapshot is immutable, so writing it again
+replaces a file by itself. The online store (SQLite) stays empty: nothing asks for an utterance's
+quality while it is served.
+
+    >>> store = FeatureStore(settings.feature_repository, objects, "hearloop-artifacts")
     >>> store.write(snapshot.digest, rows)
-    >>> store.joined([("call-7-02", asked_at)])
+    >>> store.joined([("call-7-02", asked_at)], snapshots=[snapshot.digest])
       utterance  duration_s  snr_db  ...
 """
 
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -20,7 +21,9 @@ from typing import TYPE_CHECKING
 
 from hearloop.datasets import CutRow
 from hearloop.errors import NotFound
+from hearloop.files import write_atomically
 from hearloop.hidden_imports import load_feast
+from hearloop.ports import ObjectStore
 from hearloop.quality import SIGNALS, speaking_rate
 
 if TYPE_CHECKING:
@@ -60,10 +63,13 @@ class UtteranceQuality:
 class FeatureStore:
     """Feast's local provider over one folder; its entity and view are applied when it is read."""
 
-    def __init__(self, repository: Path) -> None:
+    def __init__(self, repository: Path, objects: ObjectStore, bucket: str) -> None:
+        """`repository`: folder of this machine; `bucket`: where every machine finds the rows."""
         self._rows = repository / "rows"
         self._rows.mkdir(parents=True, exist_ok=True)
         self._repository = repository.absolute()
+        self._objects = objects
+        self._bucket = bucket
 
     def write(self, snapshot: str, rows: Iterable[UtteranceQuality]) -> None:
         """Keep the rows of one snapshot; again with the same rows changes nothing."""
@@ -75,19 +81,24 @@ class FeatureStore:
                 for row in rows
             ]
         )
-        descriptor, partial = tempfile.mkstemp(dir=self._repository, suffix=".parquet")
-        os.close(descriptor)
-        table.to_parquet(partial, index=False)
-        os.replace(partial, self._rows / f"{snapshot}.parquet")
+        body = table.to_parquet(index=False)
+        self._objects.put(self._uri(snapshot), body)
+        write_atomically(self._copy(snapshot), body)
 
-    def joined(self, asked: Sequence[tuple[str, datetime]]) -> "pd.DataFrame":
+    def joined(
+        self, asked: Sequence[tuple[str, datetime]], *, snapshots: Iterable[str]
+    ) -> "pd.DataFrame":
         """Signals of each (utterance id, time) as they were known at that time.
 
+        `snapshots`: those that the utterances are in; their rows may have been written elsewhere.
         Returns (len(asked), 1 + len(SIGNALS)): `utterance`, then one column for each signal, in
-        the order asked. Raises NotFound when an utterance was not known by its time.
+        the order asked. Raises NotFound when an utterance was not known by its time, or a
+        snapshot at all.
         """
         import pandas as pd
 
+        for snapshot in snapshots:
+            self._fetch(snapshot)
         store, view = self._applied()
         entities = pd.DataFrame(asked, columns=["utterance", "event_timestamp"])
         found = store.get_historical_features(
@@ -104,6 +115,25 @@ class FeatureStore:
                 "run the extract step on their snapshot first."
             )
         return table[["utterance", *signals]]
+
+    def _fetch(self, snapshot: str) -> None:
+        """Copy the rows of a snapshot to this machine, unless they are here."""
+        if self._copy(snapshot).exists():
+            return
+        try:
+            body = self._objects.get(self._uri(snapshot))
+        except NotFound:
+            raise NotFound(
+                f"The feature store does not know the snapshot {snapshot[:12]}; run the extract "
+                "step on it first."
+            ) from None
+        write_atomically(self._copy(snapshot), body)
+
+    def _uri(self, snapshot: str) -> str:
+        return f"s3://{self._bucket}/quality/{snapshot}.parquet"
+
+    def _copy(self, snapshot: str) -> Path:
+        return self._rows / f"{snapshot}.parquet"
 
     def _applied(self) -> "tuple[FeastStore, FeatureView]":
         """The store with its one entity and one view; applying them again changes nothing."""

@@ -164,10 +164,11 @@ def _test_rows(run: Run, snapshots: Iterable[str]) -> "list[CutRow]":
     return list({row.id: row for row in rows}.values())
 
 
-def joined(run: Run, rows: "Sequence[CutRow]") -> "pd.DataFrame":
-    """Quality features of the rows as of when each was said, by utterance id."""
+def joined(run: Run, rows: "Sequence[CutRow]", snapshots: Iterable[str]) -> "pd.DataFrame":
+    """Quality features of rows of the snapshots as of when each was said, by utterance id."""
     asked = {row.id: row.recorded_at for row in rows}
-    table = composition.feature_store(run.settings).joined(list(asked.items()))
+    store = composition.feature_store(run.settings)
+    table = store.joined(list(asked.items()), snapshots=snapshots)
     return table.set_index("utterance")
 
 

@@ -317,7 +317,8 @@ def _evaluate(run: Run, snapshot: str, bundle: str) -> tuple[bytes, dict[str, An
     sets = judged_sets(run, snapshot)
     trained_on = run.snapshot(snapshot).rows("train")
     rows = [row for judged in sets.values() for row in judged.rows]
-    quality = joined(run, [*trained_on, *rows])
+    learnt_or_judged = {snapshot, *(digest for one in sets.values() for digest in one.snapshots)}
+    quality = joined(run, [*trained_on, *rows], learnt_or_judged)
     models, versions = {CHALLENGER: Recogniser.load(run.bundle(bundle))}, {}
     if GOLDEN in sets:
         models[CHAMPION] = Recogniser.load(run.champion_bundle())
