@@ -103,7 +103,7 @@ def _contract(
     for stack in stacks:
         for layer in range(stack.layers):
             names |= _states(stack, layer)
-    floats = {**names, "embed": ["N", *_EMBED]}
+    floats: dict[str, Sequence[int | str]] = {**names, "embed": ["N", *_EMBED]}
     after = {name: name for name in floats}
     log_probs = _recognise(draft, stacks, after, precision)
     draft.name(_silenced(draft, log_probs), "log_probs")

@@ -141,7 +141,7 @@ class Engine:
             weight = min(1.0, len(channels) / _SMOOTHING)
             self._cost_s += weight * (took_s / len(channels) - self._cost_s)
             self._settle(channels)
-            if self.live > 1:
+            if self.live > 1 and len(self._awake) < self.live / 2:
                 time.sleep(min(_GATHER_S * self.live, _LONGEST_PAUSE_S))
 
     def _gather(self) -> list[Channel]:
