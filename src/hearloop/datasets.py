@@ -51,9 +51,10 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 class CutRow:
     """One utterance of a snapshot.
 
-    text: normalised; source: kind of the corpus; recorded_at: with a time zone; seconds of audio
-    at sample_rate Hz; audio_digest: SHA-256 of the FLAC file under audio_uri; contributor and
-    correction: who gave the text and by which correction, None when it came with the corpus.
+    id: of no other recording, in whatever snapshot; text: normalised; source: kind of the corpus;
+    recorded_at: with a time zone; seconds of audio at sample_rate Hz; audio_digest: SHA-256 of the
+    FLAC file under audio_uri; contributor and correction: who gave the text and by which
+    correction, None when it came with the corpus.
     """
 
     id: str

@@ -35,6 +35,9 @@ _WORKERS = 8
 _AHEAD = 64
 """Utterances in flight: a few MB of audio."""
 
+_ID_DIGITS = 8
+"""Digits of the audio's digest in an id: they tell apart what two corpora call the same."""
+
 _JSON = TypeAdapter(Corpus)
 
 
@@ -48,6 +51,9 @@ def ingest(
 ) -> Snapshot:
     """Store the corpora as one snapshot; `progress` advances by one for each thing found.
 
+    An id is that of the corpus and the beginning of the audio's digest, `utt1-5f0c93ab`, so that
+    two recordings share none, in whatever snapshots they are.
+
     The same corpora give the same snapshot. An ingestion that was killed leaves no snapshot, and
     run again it ends as if nothing had happened. Raises what the corpora and the store raise;
     bad audio and text never stop it.
@@ -59,14 +65,16 @@ def ingest(
         found = sources.utterances(
             corpus, objects=objects, cache=settings.cache, corrections=corrections
         )
-        for kept in _stored(found, corpus.kind, objects, bucket):
-            if isinstance(kept, CutRow) and kept.id not in rows:
-                rows[kept.id] = kept
-            elif isinstance(kept, CutRow):
-                reason = f"The id {kept.id} occurs before; give each utterance its own."
-                quarantine.append(Quarantined(id=kept.id, source=corpus.kind, reason=reason))
-            else:
+        names: set[str] = set()
+        for name, kept in _stored(found, corpus.kind, objects, bucket):
+            if isinstance(kept, Quarantined):
                 quarantine.append(kept)
+            elif name in names or kept.id in rows:
+                reason = f"The id {name} occurs before; give each utterance its own."
+                quarantine.append(Quarantined(id=name, source=corpus.kind, reason=reason))
+            else:
+                names.add(name)
+                rows[kept.id] = kept
             watched.advance()
     return write_snapshot(
         list(rows.values()),
@@ -79,16 +87,17 @@ def ingest(
 
 def _stored(
     found: Iterable[Utterance | Rejected], source: str, objects: ObjectStore, bucket: str
-) -> Iterator[CutRow | Quarantined]:
-    """Store what is found, several at a time and in order."""
-    waiting: deque[Future[CutRow | Quarantined]] = deque()
+) -> Iterator[tuple[str, CutRow | Quarantined]]:
+    """Store what is found, several at a time and in order, beside what its corpus calls it."""
+    waiting: deque[tuple[str, Future[CutRow | Quarantined]]] = deque()
     with ThreadPoolExecutor(_WORKERS) as pool:
         for one in found:
-            waiting.append(pool.submit(_keep, one, source, objects, bucket))
+            waiting.append((one.id, pool.submit(_keep, one, source, objects, bucket)))
             if len(waiting) > _AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+                name, stored = waiting.popleft()
+                yield name, stored.result()
+        for name, stored in waiting:
+            yield name, stored.result()
 
 
 def _keep(
@@ -114,7 +123,8 @@ def _cut(one: Utterance, source: str, objects: ObjectStore, bucket: str) -> CutR
     uri = audio_uri(bucket, audio_digest)
     objects.create(uri, flac, content_type="audio/flac")
     return CutRow(
-        id=one.id,
+        # Every corpus has its "utt1"; snapshots are joined by the ids of their utterances.
+        id=f"{one.id}-{audio_digest[:_ID_DIGITS]}",
         split=one.split,
         text=text,
         speaker=one.speaker,

@@ -90,6 +90,29 @@ def test_good_utterances_are_kept_and_bad_ones_quarantined_with_their_reason(
     assert "occurs before" in reasons["0"]
 
 
+def test_what_two_corpora_call_the_same_stays_two_utterances(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    recordings = [rng.normal(0, 0.05, 16_000).astype(np.float32) for _ in range(2)]
+
+    def folder(name: str, recording: int) -> FolderCorpus:
+        place = tmp_path / name
+        place.mkdir()
+        (place / "manifest.jsonl").write_text('{"audio": "utt1.flac", "text": "yes"}\n')
+        (place / "utt1.flac").write_bytes(audio.encode_flac(recordings[recording]))
+        return FolderCorpus(location=str(place / "manifest.jsonl"))
+
+    objects = InMemoryObjects()
+    one, other, copied = folder("one", 0), folder("other", 1), folder("copied", 0)
+    snapshot = ingest([one, other, copied], objects=objects, settings=SETTINGS)
+
+    rows = snapshot.rows()
+    assert [row.id for row in rows] == [f"utt1-{row.audio_digest[:8]}" for row in rows]
+    assert len({row.id for row in rows}) == 2
+    assert [one.id for one in snapshot.quarantine()] == ["utt1"]
+    apart = ingest([other], objects=objects, settings=SETTINGS)
+    assert apart.rows()[0].id == rows[1].id
+
+
 def test_audio_is_stored_under_its_digest_at_16_khz(manifest: Path) -> None:
     objects = InMemoryObjects()
     for row in _ingest(manifest, objects).rows():
