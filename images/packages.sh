@@ -1,5 +1,6 @@
 #!/bin/sh
-# packages.sh LOCK…: install lock files into /opt/hearloop, with the same bytes on each build.
+# packages.sh LOCK…: install lock files into /opt/hearloop, with the same bytes on each build; what
+# the image takes is /image, folders above included, because copying gives these a new time.
 # Called by the Dockerfiles' first stages only. A certificate bundle may come as the secret `ca`,
 # pip's configuration as the secret `pip.conf`.
 set -eu
@@ -14,6 +15,8 @@ fi
 # kfp-server-api alone comes as a source archive; this builds it.
 echo setuptools==84.2.1 >/tmp/build.txt
 export PIP_CONSTRAINT=/tmp/build.txt
+mkdir -p /image/opt/hearloop
+[ -e /opt/hearloop ] || ln -s /image/opt/hearloop /opt/hearloop
 [ -x /opt/hearloop/bin/python ] || python3 -m venv --without-pip /opt/hearloop
 for lock in "$@"; do
     python3 -m pip --disable-pip-version-check --python /opt/hearloop/bin/python install \
@@ -29,4 +32,4 @@ find . -type d \( -name tests -o -name test \) -not -path './torch/*' -prune -ex
     find botocore/data -mindepth 1 -maxdepth 1 -type d ! -name s3 ! -name sts -exec rm -rf {} +
 
 # pyvenv.cfg keeps its order and files their content; times are what is left that differs.
-find /opt/hearloop -exec touch -h -d "@${SOURCE_DATE_EPOCH}" {} +
+find /image -exec touch -h -d "@${SOURCE_DATE_EPOCH}" {} +
