@@ -5,6 +5,8 @@
 | `POST /feedback/v1/corrections` | 201 with the stored correction; 200 when it is stored already |
 | `GET /feedback/v1/corrections/{id}` | 200 with the correction and what became of it |
 | `GET /feedback/v1/corrections?status=…` | 200 with a page of them, in order of arrival |
+| `… /feedback/v1/queue` | what to correct next: `serving.review` |
+| `GET /feedback/openapi.json` | the OpenAPI document of all of these |
 
 The routes run inside the model server, which weighs corrections with the model that it serves,
 or alone: `python -m serving.feedback` weighs with the registry's champion.
@@ -15,24 +17,28 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 import uvicorn
-from fastapi import APIRouter, BackgroundTasks, FastAPI, Query, Response
+from fastapi import APIRouter, BackgroundTasks, FastAPI, Path, Query, Response
+from fastapi.openapi.utils import get_openapi
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 
 from hearloop import composition
 from hearloop.audio import Samples
 from hearloop.config import Settings
-from hearloop.corrections import LONGEST_TEXT, Status
+from hearloop.corrections import LONGEST_TEXT, Correction, Status
 from hearloop.errors import HearloopError, ServiceUnavailable
 from hearloop.feedback import Feedback, Plausibilities
 from hearloop.recogniser import Recogniser
+from hearloop.review_queue import ReviewQueue
+from serving import review
 from serving.access import Gate
 from serving.boundary import Boundary
 from serving.metrics import ReviewCollector
 from serving.refusals import answer_errors
+from serving.review import ERRORS, Name
 from serving.settings import ServerSettings
 
 __all__ = ["Champion", "create_app", "create_router", "desk"]
@@ -46,13 +52,15 @@ LARGEST_BODY = 64 * 1024
 MOST_LISTED = 500
 """Corrections in one page of the list."""
 
+HIGHEST_SEQUENCE: Final = 2**31 - 1
+"""What the database's integer holds."""
+
 CHAMPION_SECONDS = 30.0
 """How old the standalone service's knowledge of the champion may be."""
 
 log = logging.getLogger(__name__)
 
-Name = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]*$")]
-"""Safe in an object key and in a log line: no slash, no space, and no dot in front."""
+CorrectionId = Annotated[str, Path(max_length=64, pattern=r"^[0-9a-z]+$")]
 
 
 class NewCorrection(BaseModel):
@@ -65,39 +73,60 @@ class NewCorrection(BaseModel):
     contributor: Name
 
 
-def create_router(feedback: Callable[[], Feedback]) -> APIRouter:
+class CorrectionPage(BaseModel):
+    """Corrections in order of arrival."""
+
+    corrections: list[Correction]
+    next: int | None
+    """The `after` of the following page, null on the last."""
+
+
+def create_router(
+    feedback: Callable[[], Feedback], reviews: Callable[[], ReviewQueue]
+) -> APIRouter:
     """The feedback routes, for any FastAPI application that answers errors as ours do.
 
-    `feedback` is called for each request, so that a database that is away when the server starts
-    delays corrections and not transcription.
+    `feedback` and `reviews` are called for each request, so that a database that is away when the
+    server starts delays corrections and not transcription.
     """
-    router = APIRouter(prefix="/feedback/v1", tags=["feedback"])
+    router = APIRouter(prefix="/feedback", tags=["feedback"], responses=ERRORS)
 
-    @router.post("/corrections", status_code=201)
-    def add(body: NewCorrection, response: Response, background: BackgroundTasks) -> dict[str, Any]:
+    @router.post(
+        "/v1/corrections",
+        status_code=201,
+        responses={200: {"model": Correction, "description": "It was stored already."}},
+    )
+    def add(body: NewCorrection, response: Response, background: BackgroundTasks) -> Correction:
         """Take a corrected transcript of an answered request."""
         stored, new = feedback().take(
             request_id=body.request_id, text=body.text, contributor=body.contributor
         )
         response.status_code = 201 if new else 200
         background.add_task(_catch_up, feedback)
-        return stored.to_json()
+        return stored
 
-    @router.get("/corrections/{correction_id}")
-    def get(correction_id: str) -> dict[str, Any]:
+    @router.get("/v1/corrections/{correction_id}")
+    def get(correction_id: CorrectionId) -> Correction:
         """One correction, with its evidence, status and reason."""
-        return feedback().store.get(correction_id).to_json()
+        return feedback().store.get(correction_id)
 
-    @router.get("/corrections")
+    @router.get("/v1/corrections")
     def find(
         status: Annotated[list[Status] | None, Query()] = None,
-        after: Annotated[int, Query(ge=0)] = 0,
+        after: Annotated[int, Query(ge=0, le=HIGHEST_SEQUENCE)] = 0,
         limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = 100,
-    ) -> dict[str, Any]:
+    ) -> CorrectionPage:
         """A page of corrections; `next` is the `after` of the following page, null on the last."""
         found = feedback().store.list(after=after, statuses=status, limit=limit)
         following = found[-1].sequence if len(found) == limit else None
-        return {"corrections": [one.to_json() for one in found], "next": following}
+        return CorrectionPage(corrections=list(found), next=following)
+
+    router.include_router(review.create_router(reviews))
+
+    @router.get("/openapi.json", include_in_schema=False)
+    def document() -> dict[str, Any]:
+        """The OpenAPI document of these routes, wherever they run."""
+        return get_openapi(title="Hearloop feedback", version="1", routes=router.routes)
 
     return router
 
@@ -186,12 +215,14 @@ class Champion:
         self._asked_at = self._clock()
 
 
-def create_app(feedback: Callable[[], Feedback], gate: Gate) -> FastAPI:
-    """The standalone service: the feedback routes, a health check and metrics."""
+def create_app(
+    feedback: Callable[[], Feedback], reviews: Callable[[], ReviewQueue], gate: Gate
+) -> FastAPI:
+    """The standalone service: feedback and review routes, a health check and metrics."""
     app = FastAPI(title="Hearloop feedback", docs_url=None, redoc_url=None)
     answer_errors(app)
     app.add_middleware(Boundary, largest=LARGEST_BODY, gate=gate)
-    app.include_router(create_router(feedback))
+    app.include_router(create_router(feedback, reviews))
     registry = CollectorRegistry()
     registry.register(ReviewCollector(feedback))
 
@@ -217,8 +248,10 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = Settings()
     champion = Champion(composition.registry(settings), settings)
-    app = create_app(desk(settings, champion.plausibilities), Gate(ServerSettings()))
-    uvicorn.run(app, host=arguments.host, port=arguments.port)
+    reviews = review.queue(settings, champion.plausibilities)
+    app = create_app(desk(settings, champion.plausibilities), reviews, Gate(ServerSettings()))
+    with review.intake(settings, reviews):
+        uvicorn.run(app, host=arguments.host, port=arguments.port)
 
 
 if __name__ == "__main__":

@@ -146,7 +146,9 @@ def answer_errors(app: FastAPI) -> None:
 
     async def unroutable(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        return JSONResponse({"error": error.detail}, status_code=error.status_code)
+        return JSONResponse(
+            {"error": error.detail}, status_code=error.status_code, headers=error.headers
+        )
 
     app.add_exception_handler(HTTPException, unroutable)
     app.add_exception_handler(HearloopError, known)

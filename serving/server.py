@@ -1,12 +1,17 @@
 """The server as a whole: KServe's, with our routes around it and a clean end."""
 
+import asyncio
 import functools
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from types import FrameType
+from typing import Any
 
 import kserve
+import uvicorn
+import uvloop
 from fastapi import FastAPI
 from kserve.model_server import app as kserve_app
 
@@ -14,10 +19,11 @@ from hearloop import composition
 from hearloop.audio import Limits, Samples
 from hearloop.config import Settings
 from hearloop.feedback import Feedback, Plausibilities
-from serving import feedback, metrics, traffic, transcription
+from serving import feedback, metrics, page, realtime, review, tracing, traffic, transcription
 from serving.access import Gate
 from serving.boundary import Boundary
 from serving.decoders import Decoders
+from serving.live import Live
 from serving.model import FixedRepository, SpeechDataPlane, SpeechModel
 from serving.refusals import answer_errors
 from serving.request_log import RequestLog
@@ -33,6 +39,9 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 LARGEST_BODY = Limits().bytes * 3 // 2
 """The largest recording in base64 (4/3) with room for what stands around it."""
+
+LARGEST_MESSAGE = 4 * 2**20
+"""Bytes of a WebSocket message: a minute of audio in base64."""
 
 GRACE_SECONDS = 10
 """For requests that are being answered when the server is told to stop."""
@@ -51,7 +60,9 @@ class Listening:
 
 
 class _SpeechServer(kserve.ModelServer):
-    def __init__(self, listening: Listening, versions: Versions) -> None:
+    def __init__(
+        self, listening: Listening, versions: Versions, live: Live, drain_seconds: float
+    ) -> None:
         super().__init__(
             http_port=listening.http_port,
             grpc_port=listening.grpc_port or 0,
@@ -61,12 +72,44 @@ class _SpeechServer(kserve.ModelServer):
             grace_period=GRACE_SECONDS,
         )
         self._http_host = listening.http_host
+        self._live = live
+        self._drain_seconds = drain_seconds
+        self._draining: asyncio.Task[None] | None = None
         self.dataplane = SpeechDataPlane(self.registered_models, versions)
         self.model_repository_extension = FixedRepository(self.registered_models)
 
     async def _serve(self) -> None:
-        self._rest_server.config.host = self._http_host  # KServe has no setting for it
+        config = self._rest_server.config  # KServe has no settings for these
+        config.host = self._http_host
+        config.ws_max_size = LARGEST_MESSAGE
+        config.ws_per_message_deflate = False  # audio in base64 hardly shrinks, and costs a core
+        self._drain_before_exit(self._rest_server._server)
         await super()._serve()
+
+    def _drain_before_exit(self, server: uvicorn.Server) -> None:
+        """Let live streams end before uvicorn closes their connections; a second signal hurries."""
+        loop, leave = asyncio.get_running_loop(), server.handle_exit
+
+        async def drain(number: int, frame: FrameType | None) -> None:
+            await self._live.drain(self._drain_seconds)
+            leave(number, frame)
+
+        def handle_exit(number: int, frame: FrameType | None) -> None:
+            if self._draining is None:
+                begin = functools.partial(self._begin_draining, drain, number, frame)
+                loop.call_soon_threadsafe(begin)
+            else:
+                leave(number, frame)
+
+        server.handle_exit = handle_exit  # type: ignore[method-assign]
+
+    def _begin_draining(
+        self,
+        drain: Callable[[int, FrameType | None], Coroutine[Any, Any, None]],
+        number: int,
+        frame: FrameType | None,
+    ) -> None:
+        self._draining = self._draining or asyncio.ensure_future(drain(number, frame))
 
 
 def serve(settings: Settings, own: ServerSettings, listening: Listening) -> None:
@@ -78,6 +121,8 @@ def serve(settings: Settings, own: ServerSettings, listening: Listening) -> None
             "HEARLOOP_SERVER_JWKS_URL, unless a gateway asks.",
             listening.http_host,
         )
+    tracing.set_up()
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     objects, events = composition.objects(settings), composition.events(settings)
     request_log = RequestLog(settings, objects, events)
     versions = Versions()
@@ -90,13 +135,16 @@ def serve(settings: Settings, own: ServerSettings, listening: Listening) -> None
         composition.traffic_store(settings),
         settings.cache / "models",
         pinned=settings.model_version,
+        precision=own.precision,
     )
+    live = Live(versions, request_log, own.most_streams)
     metrics.expose(versions, request_log)
     desk = feedback.desk(settings, weighing(versions))
-    mount(kserve_app, settings, versions, control, transcriber, desk, gate)
+    mount(kserve_app, settings, versions, control, transcriber, live, desk, gate)
     model = SpeechModel(settings.model_name, versions, transcriber, control.restore, gate)
     try:
-        _SpeechServer(listening, versions).start([model])
+        with review.intake(settings, review.queue(settings, weighing(versions))):
+            _SpeechServer(listening, versions, live, own.drain_seconds).start([model])
     finally:
         decoders.close()
         request_log.close(DRAIN_SECONDS)
@@ -108,6 +156,7 @@ def mount(
     versions: Versions,
     control: traffic.TrafficControl,
     transcriber: Transcriber,
+    live: Live,
     desk: Callable[[], Feedback],
     gate: Gate,
     largest: int = LARGEST_BODY,
@@ -115,7 +164,9 @@ def mount(
     """Put our routes, errors and bounds on KServe's application, before it adds its own."""
     app.include_router(traffic.create_router(versions, control))
     app.include_router(transcription.create_router(transcriber, settings.model_name))
-    app.include_router(feedback.create_router(desk))
+    app.include_router(realtime.create_router(live, gate, settings.model_name))
+    app.include_router(feedback.create_router(desk, review.queue(settings, weighing(versions))))
+    app.include_router(page.create_router())
     answer_errors(app)
     app.add_middleware(Boundary, largest=largest, gate=gate)
 

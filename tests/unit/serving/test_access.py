@@ -43,10 +43,16 @@ EXPECTED = {
     "GET /": "anyone",
     "GET /docs": "transcribe",
     "GET /docs/oauth2-redirect": None,
+    "GET /feedback/openapi.json": "transcribe",
     "GET /feedback/v1/corrections": "review",
     "GET /feedback/v1/corrections/{correction_id}": "review",
+    "GET /feedback/v1/queue": "review",
+    "GET /feedback/v1/queue/{request_id}/audio": "review",
     "GET /metrics": "anyone",
     "GET /openapi.json": "transcribe",
+    "GET /page": "anyone",
+    "GET /page/": "anyone",
+    "GET /page/{name}": "anyone",
     "GET /redoc": None,
     "GET /rollout/v1/traffic": "admin",
     "GET /v1/models": "transcribe",
@@ -60,6 +66,8 @@ EXPECTED = {
     "GET /v2/models/{model_name}/versions/{model_version}": "transcribe",
     "GET /v2/models/{model_name}/versions/{model_version}/ready": "transcribe",
     "POST /feedback/v1/corrections": "correct",
+    "POST /feedback/v1/queue/{request_id}/claim": "review",
+    "POST /feedback/v1/queue/{request_id}/skip": "review",
     "POST /openai/v1/audio/transcriptions": "transcribe",
     "POST /v1/models/{model_name}:explain": "transcribe",
     "POST /v1/models/{model_name}:predict": "transcribe",
@@ -77,7 +85,7 @@ def flat(routes: list[Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for route in routes:
         inner = getattr(getattr(route, "original_router", None), "routes", None)
         if inner is not None:
-            yield from flat(inner, prefix)
+            yield from flat(inner, prefix + route.include_context.prefix)
         elif isinstance(route, WebSocketRoute) or type(route).__name__ == "APIWebSocketRoute":
             yield "WEBSOCKET", prefix + route.path
         elif isinstance(route, Route | APIRoute):

@@ -15,6 +15,7 @@ from hearloop.config import Settings
 from hearloop.errors import ServiceUnavailable
 from hearloop.events import Transcription
 from hearloop.feedback import Feedback, request_uri
+from hearloop.review_queue import ReviewQueue
 from hearloop.storage.corrections import SqlCorrectionStore
 from hearloop.storage.tables import engine
 from hearloop.testing import InMemoryEvents, InMemoryObjects
@@ -27,6 +28,10 @@ CORRECTIONS = "/feedback/v1/corrections"
 
 def unneeded(samples: Samples, texts: Sequence[str]) -> Sequence[float]:
     raise AssertionError("there are too few rivals for anything to be weighed")
+
+
+def no_reviews() -> ReviewQueue:
+    raise AssertionError("nothing here asks for the queue")
 
 
 @pytest.fixture
@@ -57,7 +62,7 @@ def client(tmp_path: Path) -> Iterator[httpx.Client]:
         store=SqlCorrectionStore(database),
         plausibilities=unneeded,
     )
-    with served(create_app(lambda: desk, OPEN)) as made:
+    with served(create_app(lambda: desk, no_reviews, OPEN)) as made:
         yield made
     database.dispose()
 
@@ -128,7 +133,7 @@ def test_health_follows_the_store() -> None:
     def away() -> Feedback:
         raise ServiceUnavailable("The database did not answer.")
 
-    with served(create_app(away, OPEN)) as client:
+    with served(create_app(away, no_reviews, OPEN)) as client:
         answer = client.get("/healthz")
     assert (answer.status_code, answer.json()) == (503, {"error": "The database did not answer."})
 
