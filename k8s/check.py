@@ -70,8 +70,8 @@ def problems(manifest: Manifest, schemas: Path | None) -> Iterator[str]:
     if not path.exists():
         yield f"{label}: there is no schema {path.name} in {schemas}; add it"
         return
-    for error in _validator(path).iter_errors(manifest):
-        yield f"{label}: {error.json_path}: {error.message[:300]}"
+    for wrong in _validator(path).iter_errors(manifest):
+        yield f"{label}: {wrong.json_path}: {wrong.message[:300]}"
 
 
 def is_custom(manifest: Manifest) -> bool:
