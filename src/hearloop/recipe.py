@@ -139,9 +139,10 @@ class GatePolicy:
     maximum_real_time_factor: float = 0.1
     """Seconds of computing for a second of audio: one core carries ten live calls."""
     maximum_size_mb: float = 64.0
-    """What a phone or a small server can download and hold, in 10^6 bytes."""
+    """Of the whole bundle, in 10^6 bytes: what a new server can download before callers notice."""
     minimum_agreement: float = 0.99
-    """Share of utterances that the exported and the trained model must transcribe alike."""
+    """Share of utterances in which the exported and the trained model must give each character the
+    same probability."""
     compare: bool = True
     """False: nothing can be compared; the model is registered without a verdict."""
 

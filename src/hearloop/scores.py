@@ -48,11 +48,13 @@ class JudgedModel:
     version: str
     """Registered version, or the digest of the bundle before it is registered."""
     size_bytes: int
-    """What a server downloads and loads: the graph, the tokens and the configuration."""
+    """Of the bundle, which a server downloads whole: both graphs, the weights, the tokens and the
+    configuration."""
     real_time_factor: float
     """Median seconds of computing for a second of audio, one utterance at a time, one thread."""
     agreement: float | None = None
-    """Share of utterances that exported and trained model transcribe alike; None: not measured."""
+    """Share of utterances in which exported and trained model give each character the same
+    probability; None: not measured."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ import torch
 from hearloop import export, nonspeech
 from hearloop.architecture import Architecture
 from hearloop.audio import Samples
+from hearloop.bundle import Bundle
 from hearloop.datasets import CutRow
 from hearloop.errors import InvalidInput
 from hearloop.evaluation import JudgedRows, agreement, evaluate
@@ -121,9 +122,8 @@ def test_the_models_are_weighed_and_timed(
     challenger = evaluation.models[CHALLENGER]
     assert challenger.version == models[CHALLENGER].bundle.digest
     assert 0 < challenger.real_time_factor < 5
-    assert (
-        challenger.size_bytes > (models[CHALLENGER].bundle.directory / "model.onnx").stat().st_size
-    )
+    files = models[CHALLENGER].bundle.directory.iterdir()
+    assert challenger.size_bytes == sum(path.stat().st_size for path in files)
     assert challenger.agreement == 1.0
     assert evaluation.models[CHAMPION].agreement is None
 
@@ -143,7 +143,23 @@ def test_agreement_sees_an_export_of_other_weights(models: dict[str, Recogniser]
         models[CHALLENGER].bundle, models[CHAMPION].graph, models[CHALLENGER].tokenizer
     )
     assert agreement(models[CHALLENGER], recordings) == 1.0
-    assert agreement(mixed, recordings) < 0.5
+    assert agreement(mixed, recordings) == 0.0
+
+
+def test_agreement_sees_one_weight_that_was_exported_wrong(
+    models: dict[str, Recogniser], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_network = export.load_network
+
+    def damaged(bundle: Bundle) -> Network:
+        network = load_network(bundle)
+        with torch.no_grad():
+            network.output.bias[1] += 0.1
+        return network
+
+    recordings = [audio(row(number)) for number in range(6)]
+    monkeypatch.setattr("hearloop.export.load_network", damaged)
+    assert agreement(models[CHALLENGER], recordings) == 0.0
 
 
 def test_progress_versions_and_slices(
