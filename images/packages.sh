@@ -15,8 +15,11 @@ fi
 # kfp-server-api alone comes as a source archive; this builds it.
 echo setuptools==84.2.1 >/tmp/build.txt
 export PIP_CONSTRAINT=/tmp/build.txt
-mkdir -p /image/opt/hearloop
-[ -e /opt/hearloop ] || ln -s /image/opt/hearloop /opt/hearloop
+if [ ! -L /opt ]; then
+    mkdir -p /image/opt
+    rmdir /opt
+    ln -s /image/opt /opt
+fi
 [ -x /opt/hearloop/bin/python ] || python3 -m venv --without-pip /opt/hearloop
 for lock in "$@"; do
     python3 -m pip --disable-pip-version-check --python /opt/hearloop/bin/python install \
