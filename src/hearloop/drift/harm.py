@@ -5,6 +5,11 @@ mean m, a gambler who bets that calls are worse than m multiplies his wealth by 
 after a call with word error rate x. Were the mean m or less, his wealth would reach 1 / alpha with
 probability alpha at most, at any time (Ville). The lower bound is the largest m that made him
 rich; betting on 1 - x gives the upper bound. Both may be looked at after every call.
+
+That holds for a sequence that only grows at its end. The monitor's does so nearly: a call whose
+next utterance is corrected later, or a correction that is ruled on anew, changes the value of a
+call that was bet on before. What that adds to the chance of an error is not bounded here; the
+policy's margin is there for it too.
 """
 
 from collections import defaultdict
@@ -25,7 +30,7 @@ FRACTIONS = np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 0.95])
 
 @dataclass(frozen=True, kw_only=True)
 class Harm:
-    """Word error rate on corrected calls: mean, and bounds that hold at all times."""
+    """Word error rate on corrected calls: mean, and bounds (`bounds` says when they hold)."""
 
     calls: int
     mean: float | None
@@ -50,7 +55,8 @@ def call_wers(counts: Iterable[tuple[str, int, int]]) -> list[float]:
 def bounds(wers: Sequence[float], *, alpha: float) -> Harm:
     """Bounds on the mean of per-call word error rates (0 to 1) in order of arrival.
 
-    Each side holds at all times at once with probability 1 - `alpha`.
+    Each side holds with probability 1 - `alpha` for all beginnings of one sequence at once, and
+    thus whenever it is looked at while calls are only appended.
     """
     calls = np.asarray(wers, dtype=np.float64)
     return Harm(

@@ -52,11 +52,12 @@ class MonitorPolicy:
     review_share_after_shift: Share = 0.25
     """The same while a shift alarm stands that no label has cleared."""
     harm_error: Share = 0.01
-    """Chance that an unharmed champion is ever called harmful."""
+    """Chance that an unharmed champion is ever called harmful, were the calls only appended to and
+    none corrected anew (`hearloop.drift.harm`)."""
     harm_margin: Share = 0.05
     """How far the word error rate on corrected calls must lie above the champion's own in its
-    hardest known condition: an absolute fraction that exceeds what the finite reference leaves
-    open."""
+    hardest known condition: an absolute fraction that exceeds what the finite reference and calls
+    that are corrected anew leave open."""
     enough_minutes: Positive = 30.0
     """Accepted corrections, in minutes of audio, since the last run that learnt from any."""
     every_hours: Positive = 7 * 24.0

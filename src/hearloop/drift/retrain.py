@@ -236,7 +236,8 @@ def _harm(given: Iterable[Correction], state: State, error: float) -> Harm:
     Two sequences, each with half the error: over all calls since the promotion, and over those
     corrected since the shift alarm, which old good calls cannot dilute. The lower bound is the
     higher of the two, with its calls; the upper bound, which may clear the alarm, is always that
-    of the calls since.
+    of the calls since. Both are computed anew from what the corrections are ruled to be now, so
+    the error is that of one look and of calls that keep their values, not of all that may change.
     """
     own = [one for one in given if one.model_version == state.champion]
     recent = [one for one in own if one.sequence > state.corrections_at_alarm]
