@@ -1,29 +1,35 @@
 """`hearloop`: the embedded stack, the registry and the model server from a terminal."""
 
-import mimetypes
+import signal
 import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Final
 
-import httpx
 import typer
 from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
-from hearloop import composition
+from hearloop import composition, microphone
+from hearloop.client import Answer, Client
 from hearloop.config import Settings
-from hearloop.errors import ConfigurationError, HearloopError, InvalidInput, ServiceUnavailable
+from hearloop.decoding import Word
+from hearloop.errors import ConfigurationError, HearloopError, InvalidInput
 from hearloop.lineage import DatasetUse, Lineage
 from hearloop.rollout import Traffic
 from hearloop.stack import Ports, ServiceStatus, Stack
 
 __all__ = ["app", "main"]
 
-TRANSCRIBE_SECONDS = 120.0
-"""Patience for one file: an hour of speech takes about half a minute on one busy core."""
-
-TRANSCRIPTION_ROUTE = "/openai/v1/audio/transcriptions"
+SURE: Final = 0.8
+UNSURE: Final = 0.5
+"""Confidences from which a word is shown as it is, and below which it is shown in red."""
 
 COLOURS = {"ready": "green", "starting": "yellow", "stopped": "dim", "failing": "red"}
 
@@ -56,7 +62,10 @@ def main() -> None:
 @app.command()
 def up(
     free_ports: Annotated[
-        bool, typer.Option("--free-ports", help="Use ports that are free instead of the usual.")
+        bool,
+        typer.Option(
+            "--free-ports", help="Use ports that are free instead of the usual."
+        ),
     ] = False,
 ) -> None:
     """Start the embedded stack and leave it running; print each address."""
@@ -106,15 +115,21 @@ def prepare(
 
 @app.command()
 def lineage(
-    version: Annotated[str, typer.Argument(help="A version of the model, or `champion`.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+    version: Annotated[
+        str, typer.Argument(help="A version of the model, or `champion`.")
+    ],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Everything, as JSON.")
+    ] = False,
 ) -> None:
     """List the snapshots and corrections that a version and its parents learnt from."""
     registry = composition.registry(Settings())
     if version == "champion":
         champion = registry.champion()
         if champion is None:
-            raise ConfigurationError("No version is champion yet; run a pipeline first.")
+            raise ConfigurationError(
+                "No version is champion yet; run a pipeline first."
+            )
         version = champion
     found = registry.lineage(version)
     if as_json:
@@ -131,26 +146,98 @@ def promote(
     settings = Settings()
     registry = composition.registry(settings)
     before = registry.champion()
-    composition.router(settings).write(Traffic(stable=version))  # refused: the champion stays
+    composition.router(settings).write(
+        Traffic(stable=version)
+    )  # refused: the champion stays
     registry.promote(version)
-    print(f"Version {version} serves all calls and is champion; it was {before or 'nobody'}.")
+    print(
+        f"Version {version} serves all calls and is champion; it was {before or 'nobody'}."
+    )
 
 
 @app.command()
 def transcribe(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE…", help="Recordings.", exists=True, dir_okay=False)
-    ],
+        list[Path] | None,
+        typer.Argument(
+            metavar="FILE…", help="Recordings.", exists=True, dir_okay=False
+        ),
+    ] = None,
+    from_microphone: Annotated[
+        bool, typer.Option("--microphone", help="Listen until Ctrl+C instead.")
+    ] = False,
 ) -> None:
-    """Send recordings to the model server and print what it heard."""
-    settings = Settings()
-    for path in files:
-        answer = _transcription(path, settings)
-        print(answer["text"])
-        Console(stderr=True).print(
-            f"[dim]{path.name}: confidence {answer['confidence']:.2f}, "
-            f"version {answer['model_version']}, request {answer['request_id']}"
-        )
+    """Send recordings, or what you say, to the model server and print what it heard."""
+    if bool(files) == from_microphone:
+        raise InvalidInput("Name recordings, or say --microphone: one of the two.")
+    client = Client.of(Settings())
+    if files:
+        _transcribe_files(files, client)
+    else:
+        _transcribe_speech(client)
+
+
+def _transcribe_files(files: Sequence[Path], client: Client) -> None:
+    """Texts on stdout; progress and what else is known on stderr."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bars = [
+            progress.add_task(path.name, total=path.stat().st_size) for path in files
+        ]
+        for path, bar in zip(files, bars, strict=True):
+            size = path.stat().st_size
+
+            def sent(
+                total: int, bar: TaskID = bar, size: int = size, name: str = path.name
+            ) -> None:
+                if total < size:
+                    progress.update(bar, completed=total)
+                else:  # the bar pulses: how far the recogniser is, it does not say
+                    progress.update(bar, total=None, description=f"{name}: recognising")
+
+            answer = client.transcribe(path, on_sent=sent)
+            progress.update(bar, total=size, completed=size, description=path.name)
+            print(answer.text)
+            progress.console.print(_about(path, answer))
+
+
+def _about(path: Path, answer: Answer) -> Text:
+    return Text(
+        f"{path.name}: confidence {answer.confidence:.2f}, version {answer.model_version}, "
+        f"request {answer.request_id}",
+        style="dim",
+    )
+
+
+def _transcribe_speech(client: Client) -> None:
+    """Utterances on stdout as they end; what is being said on stderr."""
+    stop = threading.Event()
+    console = Console(stderr=True)
+    with _until_interrupted(stop), Live(console=console, transient=True) as live:
+        live.update(Text("Speak; Ctrl+C ends.", style="dim"))
+        for said in client.stream(microphone.blocks(stop)):
+            live.update(_coloured(said.words))
+            if said.final:
+                live.update(Text())
+                print(said.text, flush=True)
+
+
+@contextmanager
+def _until_interrupted(stop: threading.Event) -> Iterator[None]:
+    """Ctrl+C sets `stop` meanwhile, so that the last words are still heard."""
+    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _coloured(words: Sequence[Word]) -> Text:
+    line = Text()
+    for word in words:
+        unsure = "yellow" if word.confidence >= UNSURE else "red"
+        line.append(word.text + " ", style="" if word.confidence >= SURE else unsure)
+    return line
 
 
 def _print_status(services: list[ServiceStatus]) -> None:
@@ -171,7 +258,14 @@ def _print_status(services: list[ServiceStatus]) -> None:
 
 def _lineage_table(lineage: Lineage) -> Table:
     table = Table(box=None, pad_edge=False)
-    for heading in ("version", "learnt from", "snapshot", "utterances", "minutes", "corrections"):
+    for heading in (
+        "version",
+        "learnt from",
+        "snapshot",
+        "utterances",
+        "minutes",
+        "corrections",
+    ):
         table.add_column(heading, overflow="fold")
     for each in lineage.ancestors():
         for use in each.learnt_from:
@@ -191,31 +285,6 @@ def _corrections(use: DatasetUse) -> str:
         return "-"
     taken = use.corrections
     return f"{len(taken.ids)} of {taken.first} to {taken.last}"
-
-
-def _transcription(path: Path, settings: Settings) -> dict[str, Any]:
-    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    url = settings.serving_url + TRANSCRIPTION_ROUTE
-    try:
-        response = httpx.post(
-            url,
-            files={"file": (path.name, path.read_bytes(), kind)},
-            headers=settings.serving_headers,
-            timeout=TRANSCRIBE_SECONDS,
-        )
-    except httpx.TransportError as error:
-        raise ServiceUnavailable(
-            f"The model server at {settings.serving_url} did not answer: {error}; start the "
-            "stack with `make up`, or set HEARLOOP_SERVING_URL."
-        ) from error
-    if response.is_client_error:
-        raise InvalidInput(f"{path} was refused ({response.status_code}): {response.text}")
-    if response.is_error:
-        raise ServiceUnavailable(
-            f"The model server failed on {path} ({response.status_code}): {response.text}"
-        )
-    answer: dict[str, Any] = response.json()
-    return answer
 
 
 def _plain(error: HearloopError) -> str:

@@ -127,7 +127,10 @@ class _Server(BaseHTTPRequestHandler):
         type(self).received = self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(self.status)
         self.end_headers()
-        answer = {"text": "hello", "confidence": 0.93, "model_version": "2", "request_id": "r-1"}
+        answer = {
+            "text": "hello", "confidence": 0.93, "model_version": "2", "request_id": "r-1",
+            "duration": 0.5,
+        }  # fmt: skip
         self.wfile.write(json.dumps(answer).encode() if self.status == 200 else b"why")
 
     def log_message(self, *_: object) -> None:
@@ -165,6 +168,16 @@ def test_a_refusal_says_why(
     result = runner.invoke(cli.app, ["transcribe", str(recording)])
     assert isinstance(result.exception, error)
     assert f"({status}): why" in str(result.exception)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--microphone", "call.wav"]])
+def test_recordings_or_the_microphone(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "call.wav").touch()
+    result = runner.invoke(cli.app, ["transcribe", *arguments])
+    assert isinstance(result.exception, InvalidInput)
 
 
 def test_a_server_that_is_away_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
