@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.deploy import terraform_runs as terraform
-from tests.deploy.terraform_moto import FORGOTTEN, copy_of
+from tests.deploy.terraform_moto import FORGOTTEN, OVERRIDE, copy_of
 
 STATE_BUCKET = "hearloop-state"
 REGIONS = ("eu-central-1", "eu-west-1", "us-east-1")
@@ -134,9 +134,7 @@ def _plan_when_locked(place: Path, address: str, variables: dict[str, str]) -> t
 
 def _unexcused(copy: Path, place: Path, variables: dict[str, str]) -> dict[str, set[str]]:
     """Types and attributes that a plan changes which does not look away from what moto forgets."""
-    kept = {
-        path: path.read_text(encoding="utf-8") for path in copy.glob("modules/*/moto_override.tf")
-    }
+    kept = {path: path.read_text(encoding="utf-8") for path in copy.glob(f"modules/*/{OVERRIDE}")}
     for path, text in kept.items():
         path.write_text(text.replace("ignore_changes", "# ignore_changes"), encoding="utf-8")
     changed: dict[str, set[str]] = {}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 TERRAFORM = Path(__file__).parents[2] / "terraform"
 
@@ -24,7 +25,8 @@ Clients = Callable[[str], Any]
 class Absent:
     """What moto cannot make."""
 
-    module: str
+    folder: str
+    """Below terraform/."""
     resources: tuple[str, ...]
     reason: str
     override: str
@@ -36,7 +38,7 @@ class Absent:
         """Whether moto cannot do it yet."""
         try:
             self.call(clients)
-        except (ClientError, BotoCoreError):
+        except (ClientError, BotoCoreError, ResponseParserError):
             return True
         return False
 
@@ -50,9 +52,11 @@ class Forgotten:
     reason: str
 
 
+OVERRIDE = "moto_override.tf"
+
 ABSENT = (
     Absent(
-        module="events",
+        folder="modules/events",
         resources=(
             "aws_msk_configuration",
             "aws_msk_cluster",
@@ -60,19 +64,19 @@ ABSENT = (
             "aws_appautoscaling_target",
             "aws_appautoscaling_policy",
         ),
-        reason="MSK has no configurations and no SCRAM secrets; reading a cluster crashes the provider",
+        reason="MSK has no configurations and no SCRAM secrets; its clusters crash the provider",
         override="""
             resource "aws_msk_configuration" "this" { count = 0 }
             resource "aws_msk_cluster" "this" {
               count = 0
               configuration_info {
-                arn      = "none"
+                arn      = "arn:aws:kafka:eu-central-1:123456789012:configuration/none/1"
                 revision = 1
               }
             }
             resource "aws_msk_scram_secret_association" "this" {
               count       = 0
-              cluster_arn = "none"
+              cluster_arn = "arn:aws:kafka:eu-central-1:123456789012:cluster/none/1"
             }
             resource "aws_appautoscaling_target" "storage" {
               count       = 0
@@ -91,7 +95,7 @@ ABSENT = (
         ),
     ),
     Absent(
-        module="cache",
+        folder="modules/cache",
         resources=("aws_elasticache_replication_group",),
         reason="ElastiCache makes a replication group without the nodes that are read back",
         override="""
@@ -101,14 +105,14 @@ ABSENT = (
         call=lambda clients: _nodes_of_a_cache(clients("elasticache")),
     ),
     Absent(
-        module="cluster",
+        folder="modules/cluster",
         resources=("aws_eks_addon",),
         reason="EKS has no add-ons (404)",
         override='resource "aws_eks_addon" "this" { for_each = {} }',
         call=lambda clients: clients("eks").create_addon(clusterName="probe", addonName="vpc-cni"),
     ),
     Absent(
-        module="cluster",
+        folder="modules/cluster",
         resources=("aws_eks_access_entry", "aws_eks_access_policy_association"),
         reason="EKS has no access entries (404)",
         override="""
@@ -120,7 +124,7 @@ ABSENT = (
         ),
     ),
     Absent(
-        module="cluster",
+        folder="modules/cluster",
         resources=("aws_autoscaling_attachment",),
         reason="a node group of EKS names a scaling group that is not there",
         override='resource "aws_autoscaling_attachment" "gateway" { for_each = {} }',
@@ -129,14 +133,14 @@ ABSENT = (
         ),
     ),
     Absent(
-        module="storage",
+        folder="modules/storage",
         resources=("aws_s3_bucket_metric",),
         reason="S3 takes the configuration of request metrics for the creation of a bucket",
         override='resource "aws_s3_bucket_metric" "this" { for_each = {} }',
         call=lambda clients: _metrics_of_a_bucket(clients("s3")),
     ),
     Absent(
-        module="observability",
+        folder="modules/observability",
         resources=("aws_budgets_budget",),
         reason="Budgets has no tags, which the provider reads after each creation (500)",
         override='resource "aws_budgets_budget" "this" { count = 0 }',
@@ -199,21 +203,27 @@ resource "aws_route53_query_log" "this" {
 """Route 53 takes the ARN of a log group with and without `:*`, moto only with it."""
 
 
+STATE_POLICY = 'resource "aws_s3_bucket_policy" "this" { count = 0 }'
+"""moto refuses to read an object under a policy with a refusal, whatever the refusal's conditions:
+the state could not be read from a bucket that insists on TLS."""
+
+
 def copy_of(destination: Path) -> Path:
     """A copy of terraform/ without what moto lacks, at `destination`."""
     shutil.copytree(TERRAFORM, destination, ignore=shutil.ignore_patterns(".terraform*"))
-    for module in sorted(path.parent for path in destination.glob("modules/*/main.tf")):
-        parts = [absent.override for absent in ABSENT if absent.module == module.name]
-        parts += [_left_alone(module, forgotten) for forgotten in FORGOTTEN]
-        parts += [QUERY_LOG] if module.name == "edge" else []
-        (module / "moto_override.tf").write_text("\n".join(parts), encoding="utf-8")
+    for folder in sorted(path.parent for path in destination.glob("modules/*/main.tf")):
+        parts = [each.override for each in ABSENT if destination / each.folder == folder]
+        parts += [_left_alone(folder, forgotten) for forgotten in FORGOTTEN]
+        parts += [QUERY_LOG] if folder.name == "edge" else []
+        (folder / OVERRIDE).write_text("\n".join(parts), encoding="utf-8")
+    (destination / "state" / OVERRIDE).write_text(STATE_POLICY, encoding="utf-8")
     return destination
 
 
-def _left_alone(module: Path, forgotten: Forgotten) -> str:
+def _left_alone(folder: Path, forgotten: Forgotten) -> str:
     names = [
         name
-        for path in sorted(module.glob("*.tf"))
+        for path in sorted(folder.glob("*.tf"))
         for name in re.findall(
             rf'^resource "{forgotten.resource}" "(\w+)"', path.read_text(encoding="utf-8"), re.M
         )
