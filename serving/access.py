@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, get_args
 
 import jwt
@@ -27,6 +27,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from hearloop.errors import NotFound, ServiceUnavailable
+from serving.caller import CONSENT, TENANT
 from serving.refusals import Forbidden, TooFast, Unauthorised
 from serving.settings import Grant, Role, ServerSettings
 
@@ -70,6 +71,8 @@ class Pass:
 
     tenant: str = ""
     roles: frozenset[Role] = frozenset()
+    session: Mapping[str, Any] = field(default_factory=dict)
+    """How the live streams of a short-lived token begin, as it was asked for."""
 
 
 _NOBODY_ASKED: Final = Pass(roles=frozenset(get_args(Role)))
@@ -126,21 +129,41 @@ class Gate:
         self._count(found.tenant)
         return found
 
+    def written(self, admitted: Pass, headers: Mapping[str, str]) -> dict[str, str]:
+        """The headers that the gate writes: the tenant, and what it said of keeping recordings
+        where the caller says nothing."""
+        given = self.settings.tenant(admitted.tenant).consent == "given"
+        consent = headers.get(CONSENT) or ("yes" if given else "no")
+        return {TENANT: admitted.tenant, CONSENT: consent}
+
     async def identify(self, headers: Mapping[str, str]) -> Pass:
         """Who sent the token of a request. Raises Unauthorised."""
+        token = bearer(headers)
+        if token and (own := self._own(token)):
+            return own
         if not self.asks:
             return _NOBODY_ASKED
-        token = bearer(headers)
         if not token:
             raise Unauthorised(
                 "The request has no token; send the header Authorization: Bearer followed by one."
             )
-        return self._static(token) or self._own(token) or await self._foreign(token)
+        return self._static(token) or await self._foreign(token)
 
-    def short_lived(self, caller: Pass, seconds: int) -> tuple[str, int]:
-        """A token with which a browser may transcribe as `caller`, and its end in Unix seconds."""
+    def short_lived(
+        self, caller: Pass, seconds: int, session: Mapping[str, Any] | None = None
+    ) -> tuple[str, int]:
+        """A token with which a browser may transcribe as `caller`, and its end in Unix seconds.
+
+        `session`: how its live streams begin.
+        """
         ends = math.floor(time.time()) + seconds
-        claims = {"tenant": caller.tenant, "aud": SHORT_LIVED, "exp": ends, "roles": ["transcribe"]}
+        claims = {
+            "tenant": caller.tenant,
+            "aud": SHORT_LIVED,
+            "exp": ends,
+            "roles": ["transcribe"],
+            "session": dict(session or {}),
+        }
         return jwt.encode(claims, self._signing_key, algorithm="HS256"), ends
 
     @contextmanager
@@ -192,7 +215,7 @@ class Gate:
             raise Unauthorised("The token has expired; ask for another one.") from None
         except jwt.InvalidTokenError:
             return None
-        return _pass(claims)
+        return replace(_pass(claims), session=claims.get("session", {}))
 
     async def _foreign(self, token: str) -> Pass:
         if self._jwks is None:

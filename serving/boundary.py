@@ -34,7 +34,7 @@ class Boundary:
             request_id = Caller.of(headers).request_id
             method = "WEBSOCKET" if live else scope["method"]
             admitted = await self._gate.admit(method, scope["path"], headers)
-            headers[TENANT] = admitted.tenant
+            headers.update(self._gate.written(admitted, headers))
             scope.setdefault("state", {})["admitted"] = admitted
             self._check_length(headers)
         except HearloopError as error:

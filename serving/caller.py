@@ -51,8 +51,8 @@ class Caller:
     call: str | None = None
     speaker: str | None = None
     tenant: str = ""
-    consent: bool | None = None
-    """What the caller said of keeping the recording; None: nothing."""
+    consent: bool = True
+    """Whether the recording may be kept; the gate says so where the caller said nothing."""
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Self:
@@ -62,7 +62,7 @@ class Caller:
             call=_name(headers, CALL),
             speaker=_name(headers, SPEAKER),
             tenant=headers.get(TENANT, ""),
-            consent=_yes_or_no(headers, CONSENT),
+            consent=_yes(headers, CONSENT),
         )
 
     def numbered(self, count: int) -> list[Self]:
@@ -85,8 +85,8 @@ def _name(headers: Mapping[str, str], header: str) -> str | None:
     return value or None
 
 
-def _yes_or_no(headers: Mapping[str, str], header: str) -> bool | None:
-    value = headers.get(header, "").lower()
-    if value not in ("", "yes", "no"):
+def _yes(headers: Mapping[str, str], header: str) -> bool:
+    value = headers.get(header, "yes").lower()
+    if value not in ("yes", "no"):
         raise InvalidInput(f"The header {header} is {value[:40]!r}; send yes or no.")
-    return {"yes": True, "no": False}.get(value)
+    return value == "yes"

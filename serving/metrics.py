@@ -28,6 +28,7 @@ __all__ = [
     "REFUSAL_REASONS",
     "REQUESTS",
     "TIME_TO_FIRST_WORD",
+    "WITHHELD",
     "ReviewCollector",
     "expose",
 ]
@@ -72,6 +73,8 @@ QUEUE_LENGTH = Gauge(
     "hearloop_queue_length", "Utterances and chunks that wait for the recogniser or are with it"
 )
 EMPTY_RESULTS = Counter("hearloop_empty_results", "Utterances in which no word was heard")
+
+WITHHELD = Counter("hearloop_withheld", "Answers that were not kept because nobody consented")
 
 OUR_FAULT = ("overload", "no_model")
 """Refusals that count against our availability: too much is waiting, or no model is in service."""

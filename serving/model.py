@@ -16,7 +16,7 @@ from kserve.protocol.rest.v2_datamodels import InferenceRequest
 from hearloop.errors import Conflict, HearloopError
 from serving import tensors
 from serving.access import Gate
-from serving.caller import TENANT, Caller
+from serving.caller import Caller
 from serving.refusals import count, status
 from serving.transcriber import Transcriber
 from serving.versions import Versions
@@ -95,7 +95,7 @@ class SpeechModel(kserve.Model):
         is_v2 = isinstance(payload, InferRequest)
         if is_v2 and payload.from_grpc:  # it has not come through the boundary
             admitted = await self._gate.admit("POST", f"/v2/models/{self.name}/infer", headers)
-            headers = {**headers, TENANT: admitted.tenant}
+            headers = {**headers, **self._gate.written(admitted, headers)}
         utterances = (
             tensors.read_v2(payload)
             if is_v2

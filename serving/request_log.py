@@ -20,6 +20,7 @@ from hearloop.errors import HearloopError
 from hearloop.events import Transcription, event_id
 from hearloop.feedback import request_uri
 from hearloop.ports import EventLog, ObjectStore
+from serving import metrics
 from serving.caller import Caller
 
 __all__ = ["Answered", "RequestLog"]
@@ -77,7 +78,13 @@ class RequestLog:
         return len(self._queue)
 
     def put(self, answered: Answered) -> None:
-        """Queue one answer; drops and counts it when too much is waiting. Never blocks."""
+        """Queue one answer, if it may be kept; drops and counts it when too much is waiting.
+
+        Never blocks.
+        """
+        if not answered.caller.consent:
+            metrics.WITHHELD.inc()
+            return
         with self._changed:
             if self._closing or self._queued_seconds + answered.seconds > QUEUE_SECONDS:
                 self._drop("shutdown" if self._closing else "queue full", 1)

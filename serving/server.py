@@ -101,7 +101,7 @@ class _SpeechServer(kserve.ModelServer):
             else:
                 leave(number, frame)
 
-        server.handle_exit = handle_exit  # type: ignore[method-assign]
+        server.handle_exit = handle_exit  # type: ignore[method-assign, assignment]
 
     def _begin_draining(
         self,

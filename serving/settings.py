@@ -35,8 +35,6 @@ class TenantSettings(BaseModel):
     consent: Literal["given", "asked"] = "given"
     """`given`: the tenant's contract covers keeping audio, until a caller says no. `asked`:
     nothing is kept unless the caller says yes (the header x-hearloop-consent)."""
-    keep_days: int = 90
-    """How long audio and transcripts are kept: the bucket's lifecycle deletes by the tag."""
     hotwords: dict[str, float] = {}
     """Phrases that every stream listens for, and how much each is favoured."""
 

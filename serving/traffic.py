@@ -18,7 +18,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, StrictInt, TypeAdapter
 
 from hearloop.audio import SAMPLE_RATE
-from hearloop.bundle import verify
+from hearloop.bundle import Precision, verify
 from hearloop.errors import (
     Conflict,
     HearloopError,
@@ -70,6 +70,7 @@ class TrafficControl:
 
     `cache`: where the registry keeps its copies of bundles, by digest. `pinned`: the one version
     that this server serves, where others route between servers; it then takes no other traffic.
+    `precision`: of the graph that serves, for files and for live streams.
     """
 
     def __init__(
@@ -79,8 +80,10 @@ class TrafficControl:
         store: TrafficStore,
         cache: Path,
         pinned: str = "",
+        precision: Precision = "int8",
     ) -> None:
         self._versions = versions
+        self._precision = precision
         self._registry = registry
         self._store = store
         self._cache = cache
@@ -170,7 +173,7 @@ class TrafficControl:
 
     def _load(self, version: str, digest: str | None) -> Recogniser:
         try:
-            recogniser = Recogniser.load(self._fetch(version, digest))
+            recogniser = Recogniser.load(self._fetch(version, digest), self._precision)
             _warm_up(recogniser)
         except ServiceUnavailable:
             raise

@@ -24,6 +24,7 @@ from hearloop.storage.tables import engine
 from hearloop.testing import InMemoryEvents, InMemoryObjects
 from serving.access import Gate
 from serving.feedback import desk
+from serving.live import Live
 from serving.model import FixedRepository, SpeechDataPlane, SpeechModel
 from serving.request_log import RequestLog
 from serving.server import mount, weighing
@@ -71,7 +72,7 @@ def served(app: FastAPI) -> Iterator[httpx.Client]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()  # connections wait here until the server takes them
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none", lifespan="off"))
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:
@@ -91,6 +92,7 @@ class Server:
     control: TrafficControl
     shelf: Shelf
     events: InMemoryEvents
+    live: Live
 
 
 @contextmanager
@@ -102,8 +104,9 @@ def assembled(folder: Path, shelf: Shelf, own: ServerSettings = ASKS_NOBODY) -> 
     versions = Versions()
     gate = Gate(own)
     transcriber = Transcriber(versions, log, 2, decode)
+    live = Live(versions, log, most_streams=4)
     store = SqlTrafficStore(engine(settings), settings.model_name)
-    control = TrafficControl(versions, lambda: shelf, store, folder)
+    control = TrafficControl(versions, lambda: shelf, store, folder, precision="fp32")
     app = FastAPI()
     mount(
         app,
@@ -111,6 +114,7 @@ def assembled(folder: Path, shelf: Shelf, own: ServerSettings = ASKS_NOBODY) -> 
         versions,
         control,
         transcriber,
+        live,
         desk(settings, weighing(versions)),
         gate,
         LARGEST,
@@ -122,7 +126,7 @@ def assembled(folder: Path, shelf: Shelf, own: ServerSettings = ASKS_NOBODY) -> 
     rest._register_endpoints(app)
     rest._add_exception_handlers(app)
     with served(app) as client:
-        yield Server(app, client, versions, control, shelf, events)
+        yield Server(app, client, versions, control, shelf, events, live)
     log.close(10.0)
 
 

@@ -69,6 +69,8 @@ EXPECTED = {
     "POST /feedback/v1/queue/{request_id}/claim": "review",
     "POST /feedback/v1/queue/{request_id}/skip": "review",
     "POST /openai/v1/audio/transcriptions": "transcribe",
+    "POST /openai/v1/realtime/client_secrets": "transcribe",
+    "POST /openai/v1/realtime/transcription_sessions": "transcribe",
     "POST /v1/models/{model_name}:explain": "transcribe",
     "POST /v1/models/{model_name}:predict": "transcribe",
     "POST /v2/models/{model_name}/infer": "transcribe",
@@ -76,6 +78,7 @@ EXPECTED = {
     "POST /v2/repository/models/{model_name}/load": "admin",
     "POST /v2/repository/models/{model_name}/unload": "admin",
     "PUT /rollout/v1/traffic": "admin",
+    "WEBSOCKET /openai/v1/realtime": "transcribe",
 }
 """Every route of the server and who may use it; None: nobody, it is answered with 404."""
 
