@@ -32,6 +32,9 @@ class Corrections(Protocol):
     def last(self) -> int:
         """Highest sequence number given out."""
 
+    def fingerprint(self, *, after: int = 0, up_to: int | None = None) -> str:
+        """Differs when a correction of the range came in, was weighed, or was ruled on since."""
+
     def screen(self, *, after: int = 0, up_to: int | None = None) -> Mapping[str, Ruling]:
         """Rule on the corrections of the range together and store the rulings."""
 
@@ -97,6 +100,9 @@ class Retrains:
         self._recipe = recipe
         self._policy = policy
         self._now = now
+        self._screened: tuple[int, str] | None = None
+        """Last sequence number that was learnt from, and the fingerprint of those after it, when
+        they were ruled on last."""
         self._champion: str | None = None
         self._promoted: set[str] = set()
         """Ids of runs that were promoted after they had ended: somebody resumed their rollout."""
@@ -131,7 +137,7 @@ class Retrains:
         learnt = max((run.up_to for run in runs if run.ended == "promoted"), default=0)
         tried = max((run.up_to for run in runs if run.ended != "failed"), default=0)
         up_to = self._corrections.last()
-        self._corrections.screen(after=learnt, up_to=up_to)
+        self._screen(learnt, up_to)
         given = self._corrections.list(after=learnt, up_to=up_to)
         new = [one for one in given if one.sequence > tried]
         now = self._now()
@@ -155,6 +161,13 @@ class Retrains:
             up_to=up_to,
             accepted=sum(one.status == "accepted" for one in given),
         )
+
+    def _screen(self, learnt: int, up_to: int) -> None:
+        """Rule on what was given since, unless nothing has changed; others rule on it too."""
+        now = (learnt, self._corrections.fingerprint(after=learnt, up_to=up_to))
+        if now != self._screened:
+            self._corrections.screen(after=learnt, up_to=up_to)
+            self._screened = now
 
     def _start(self, gathered: Gathered, decision: Decision) -> None:
         base = str(gathered.evidence.champion)

@@ -37,7 +37,7 @@ from hearloop.corrections import (
     screen,
 )
 from hearloop.errors import Conflict, NotFound
-from hearloop.storage.tables import ensure_tables, metadata
+from hearloop.storage.tables import ensure_tables, metadata, reading
 
 __all__ = ["SqlCorrectionStore"]
 
@@ -123,7 +123,7 @@ class SqlCorrectionStore:
     def counts(self) -> Mapping[Status, int]:
         """How many corrections there are, by status; a status that none has is left out."""
         query = select(CORRECTIONS.c.status, func.count()).group_by(CORRECTIONS.c.status)
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             return dict(connection.execute(query).all())
 
     def oldest_unreviewed(self, rivals: int) -> datetime | None:
@@ -133,14 +133,27 @@ class SqlCorrectionStore:
             .where(CORRECTIONS.c.status == "waiting")
             .where(CORRECTIONS.c.rivals < rivals)
         )
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             received_at = connection.scalar(query)
         return None if received_at is None else datetime.fromisoformat(received_at)
 
     def last(self) -> int:
         """The highest sequence number given out; 0 in an empty store."""
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             return connection.scalar(select(func.max(CORRECTIONS.c.sequence))) or 0
+
+    def fingerprint(self, *, after: int = 0, up_to: int | None = None) -> str:
+        """Differs when a correction of the range came in, was weighed, or was ruled on since.
+
+        One short query, whatever the number of corrections.
+        """
+        columns = CORRECTIONS.c
+        query = select(
+            columns.status, func.count(), func.sum(columns.sequence), func.sum(columns.rivals)
+        )
+        query = _between(query, after, up_to).group_by(columns.status).order_by(columns.status)
+        with reading(self._engine) as connection:
+            return repr([tuple(row) for row in connection.execute(query)])
 
     def screen(
         self, *, after: int = 0, up_to: int | None = None, policy: ScreeningPolicy | None = None
@@ -166,7 +179,7 @@ class SqlCorrectionStore:
     def digest(self, *, after: int = 0, up_to: int | None = None) -> str:
         """SHA-256 (hex) of the ids of the accepted corrections of the range, in id order."""
         query = _between(select(CORRECTIONS.c.id), after, up_to)
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             ids = connection.scalars(query.where(CORRECTIONS.c.status == "accepted")).all()
         return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
 
@@ -198,7 +211,7 @@ class SqlCorrectionStore:
             .order_by(ranked.c.apart, ranked.c.first)
             .limit(count)
         )
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             return connection.scalars(query).all()
 
     def unweighed(
@@ -249,7 +262,7 @@ class SqlCorrectionStore:
         return found[0] if found else None
 
     def _read(self, query: Select[Any]) -> Sequence[Correction]:
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             return [_correction(row) for row in connection.execute(query)]
 
 

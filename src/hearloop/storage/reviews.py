@@ -32,7 +32,7 @@ from hearloop.errors import Conflict, NotFound
 from hearloop.events import Transcription
 from hearloop.review import Candidate, lot
 from hearloop.storage.corrections import CORRECTIONS
-from hearloop.storage.tables import ensure_tables, metadata
+from hearloop.storage.tables import ensure_tables, metadata, reading
 
 __all__ = ["SqlReviewStore"]
 
@@ -107,7 +107,7 @@ class SqlReviewStore:
         least = open_to.where(standing.c.leaders.is_(None)).order_by(REVIEWS.c.confidence)
         audited = open_to.where(REVIEWS.c.lot < audited_calls).order_by(REVIEWS.c.lot)
         contested = open_to.where(standing.c.leaders > 1).order_by(REVIEWS.c.sequence.desc())
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             rows = {
                 row.request_id: row
                 for query in (least, audited, contested)
@@ -119,13 +119,13 @@ class SqlReviewStore:
     def count(self, contributor: str, now: datetime) -> int:
         """How many utterances this person may review."""
         query = self._open_to(contributor, now, _standing()).subquery()
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             return connection.scalar(select(func.count()).select_from(query)) or 0
 
     def find(self, request_ids: Collection[str]) -> dict[str, dict[str, Any]]:
         """What is known of utterances, by request id: their transcriptions and who has them."""
         query = select(REVIEWS).where(REVIEWS.c.request_id.in_(request_ids))
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             return {row.request_id: _utterance(row) for row in connection.execute(query)}
 
     def get(self, request_id: str) -> dict[str, Any]:
@@ -184,7 +184,7 @@ class SqlReviewStore:
             .order_by(REVIEWS.c.confidence)
             .limit(1)
         )
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             row = connection.execute(query).one_or_none()
         return None if row is None else _utterance(row)
 
@@ -220,14 +220,14 @@ class SqlReviewStore:
             latest.c.newest == 1, latest.c.request_id.in_(request_ids)
         )
         found: dict[str, tuple[str, ...]] = {}
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             for request_id, text in connection.execute(query):
                 found[request_id] = (*found.get(request_id, ()), text)
         return found
 
     def _known(self, request_ids: Collection[str]) -> set[str]:
         query = select(REVIEWS.c.request_id).where(REVIEWS.c.request_id.in_(request_ids))
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             return set(connection.scalars(query))
 
     def _insert(self, row: dict[str, Any]) -> bool:

@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError
 
 from hearloop.errors import Conflict
 from hearloop.rollout import RolloutState, Traffic
-from hearloop.storage.tables import ensure_tables, metadata
+from hearloop.storage.tables import ensure_tables, metadata, reading
 
 __all__ = ["SqlRolloutStore", "SqlTrafficStore"]
 
@@ -58,7 +58,7 @@ class SqlRolloutStore:
         query = select(ROLLOUTS.c.state).where(
             ROLLOUTS.c.model == self._model, ROLLOUTS.c.version == version
         )
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             state = connection.execute(query).scalar()
         return None if state is None else RolloutState.from_json(state)
 
@@ -69,7 +69,7 @@ class SqlRolloutStore:
             .where(ROLLOUTS.c.model == self._model, ROLLOUTS.c.finished.is_(False))
             .order_by(ROLLOUTS.c.began_at)
         )
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             return [RolloutState.from_json(state) for state in connection.execute(query).scalars()]
 
     def save(self, state: RolloutState) -> RolloutState:
@@ -125,7 +125,7 @@ class SqlTrafficStore:
         """
         query = select(TRAFFIC.c.traffic, TRAFFIC.c.bundles).where(TRAFFIC.c.model == self._model)
         ensure_tables(self._engine, TRAFFIC)
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             stored = connection.execute(query).one_or_none()
         return None if stored is None else (Traffic(**stored.traffic), stored.bundles)
 

@@ -43,10 +43,13 @@ from sqlalchemy.exc import OperationalError
 from hearloop.config import Settings
 from hearloop.errors import ConfigurationError, ServiceUnavailable
 
-__all__ = ["Decision", "Decisions", "engine", "ensure_tables", "metadata"]
+__all__ = ["Decision", "Decisions", "engine", "ensure_tables", "metadata", "reading"]
 
 BUSY_SECONDS = 30.0
 """How long a writer waits for another before SQLite calls the database locked."""
+
+READS = "hearloop_reads"
+"""Execution option of connections that write nothing."""
 
 metadata = MetaData()
 
@@ -93,14 +96,23 @@ def _say_that_it_is_away(context: ExceptionContext) -> None:
         ) from context.original_exception
 
 
+def reading(database: Engine) -> Connection:
+    """A connection for queries alone: in SQLite they neither wait for a writer nor hold one up."""
+    return database.connect().execution_options(**{READS: True})
+
+
 def ensure_tables(database: Engine, *tables: Table) -> None:
     """Create the tables that are missing; processes may race.
 
     Raises ConfigurationError for tables of another version of Hearloop and ServiceUnavailable
     for a database that cannot be used.
     """
-    with database.begin() as connection:
-        metadata.create_all(connection, tables=tables)
+    with reading(database) as connection:
+        there = set(inspect(connection).get_table_names())
+    if not there.issuperset(table.name for table in tables):
+        with database.begin() as connection:
+            metadata.create_all(connection, tables=tables)
+    with reading(database) as connection:
         for table in tables:
             _require_columns(connection, table)
 
@@ -177,7 +189,7 @@ class Decisions:
             query = query.where(decisions.c.kind == kind)
         if subject is not None:
             query = query.where(decisions.c.subject == subject)
-        with self._database.connect() as connection:
+        with reading(self._database) as connection:
             return [_decision(row._mapping) for row in connection.execute(query)]
 
 
@@ -201,5 +213,9 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    """Take the write lock at once: a transaction that reads first cannot wait for it later."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    """Take the write lock at once: a transaction that reads first cannot wait for it later.
+
+    Not for what only reads: SQLite has one write lock for the whole file.
+    """
+    reads = connection.get_execution_options().get(READS, False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")

@@ -108,6 +108,31 @@ def test_corrections_that_are_not_believed_start_nothing(deployment: Deployment)
     assert evidence["harm"]["calls"] == 0
 
 
+def test_what_has_not_changed_is_not_ruled_on_again(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = deployment.watch(POLICY)
+    said = deployment.answer(Callers(3), 10, changed=True)
+    deployment.correct(said[:10], believed=False)
+    listen(watch)
+    watch.decide()  # the rulings themselves were new
+    ruled: list[int] = []
+    screen = deployment.corrections.screen
+
+    def counted(**bounds: Any) -> Any:
+        ruled.append(bounds["up_to"])
+        return screen(**bounds)
+
+    monkeypatch.setattr(deployment.corrections, "screen", counted)
+    for _ in range(3):
+        watch.decide()
+    assert ruled == []
+    deployment.correct(said[10:], believed=False)
+    watch.decide()
+    assert ruled == [20]
+    assert watch.status()["evidence"]["quarantined_minutes"] == 10.0
+
+
 def test_two_monitors_start_one_run(deployment: Deployment) -> None:
     both = [deployment.watch(POLICY, group=group) for group in ("one", "other")]
     deployment.correct(deployment.answer(Callers(4), 30, changed=True))

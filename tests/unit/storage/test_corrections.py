@@ -1,7 +1,7 @@
 """The store of corrections, on SQLite."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -155,6 +155,26 @@ def test_only_the_range_is_screened(database: Engine) -> None:
         store.add(correction(f"r{number}"))
     store.screen(after=1, up_to=3, policy=ANYBODY)
     assert [one.status for one in store.list()] == ["waiting", "accepted", "accepted", "waiting"]
+
+
+def test_the_fingerprint_tells_whether_anything_happened_to_a_range(database: Engine) -> None:
+    store = SqlCorrectionStore(database)
+    store.add(correction("r1", support=0.1))
+    weighed = Evidence(plausibility=-0.5, rival_plausibility=-3.0, support=1.0, rivals=33)
+    happenings: tuple[Callable[[], object], ...] = (
+        lambda: store.add(correction("r2")),
+        lambda: store.set_evidence(store.list()[0].id, weighed),
+        lambda: store.screen(policy=ANYBODY),
+    )
+    for happen in happenings:
+        before = store.fingerprint(), store.fingerprint(after=2)
+        happen()
+        assert store.fingerprint() != before[0]
+        assert store.fingerprint(after=2) == before[1]
+    unchanged = store.fingerprint()
+    store.screen(policy=ANYBODY)
+    store.set_published([store.list()[0].id])
+    assert store.fingerprint() == unchanged
 
 
 def test_digest_follows_the_accepted_ones(database: Engine) -> None:

@@ -12,7 +12,7 @@ from hearloop.config import Settings
 from hearloop.errors import ConfigurationError, ServiceUnavailable
 from hearloop.storage.corrections import SqlCorrectionStore
 from hearloop.storage.rollouts import SqlRolloutStore
-from hearloop.storage.tables import Decisions, engine
+from hearloop.storage.tables import Decisions, engine, reading
 
 
 @pytest.fixture
@@ -91,6 +91,18 @@ def test_transactions_that_read_before_they_write_wait_for_each_other(settings: 
 
     with engine(settings).connect() as connection:
         assert set(connection.scalars(select(numbers.c.number))) == set(range(20))
+
+
+def test_readers_and_a_writer_do_not_wait_for_each_other(settings: Settings) -> None:
+    log = Decisions(engine(settings))
+    log.append(kind="gate", subject="run-1", decision="pass", reason="better")
+    with engine(settings).begin() as writing:  # holds SQLite's one write lock
+        assert len(log.list()) == 1
+        assert Decisions(engine(settings)).list() == log.list()
+        with reading(engine(settings)) as connection:
+            connection.execute(select(text("1"))).all()
+            writing.execute(text("DELETE FROM decisions"))
+    assert log.list() == []
 
 
 def test_tables_of_another_version_are_named(settings: Settings, tmp_path: Path) -> None:
