@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import queue
-import resource
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from benchmarks.hotwords import OTHERS, PRODUCT_NAMES, spoken
 from hearloop import decoding
@@ -206,18 +206,22 @@ def long_file(recogniser: Recogniser, speech: Sequence[Samples]) -> Iterator[dic
     """Speed and memory of an hour-long recording that is read in blocks of ten seconds."""
     ring = np.concatenate(speech)
     block = 10 * SAMPLE_RATE
+    process, resident = psutil.Process(), []
 
     def blocks() -> Iterator[Samples]:
         for number in range(LONG_SECONDS // 10):
-            yield np.roll(ring, -number * block)[:block]
+            start = number * block % (len(ring) - block)
+            yield ring[start : start + block]
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = process.memory_info().rss
     began = time.perf_counter()
-    found = transcribe_long(recogniser, blocks())
+    found = transcribe_long(
+        recogniser, blocks(), on_progress=lambda _: resident.append(process.memory_info().rss)
+    )
     speed = found.seconds / (time.perf_counter() - began)
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    grown = max(resident) - before
     yield figure("file_speed", speed, "audio seconds a second")
-    yield figure("hour_memory", grown / 1024, "MiB more than before")
+    yield figure("hour_memory", grown / 2**20, "MiB more than before")
     yield figure("hour_words", len(found.transcript.words), "words")
 
 

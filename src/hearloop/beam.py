@@ -17,11 +17,12 @@ from hearloop.tokenizer import BLANK, Tokenizer
 
 __all__ = ["BEAM", "PrefixBeam", "transcribe"]
 
-BEAM: Final = 8
-"""Prefixes that are followed; more find hardly anything else."""
+BEAM: Final = 16
+"""Prefixes that are followed; with half of them a hotword gets lost now and then, and twice as
+many find hardly anything else."""
 UNLIKELY: Final = -7.0
 """Characters less likely than this (in nats) begin no prefix, unless a hotword waits for them."""
-HOPELESS: Final = -12.0
+HOPELESS: Final = -20.0
 """Nor then, below this; and a prefix so far behind the best one is given up."""
 SILENT: Final = -1e-3
 """A blank more likely than this leaves the prefixes as they are."""
@@ -32,7 +33,7 @@ class _Prefix:
     """A text: the prefix before it and one character more."""
 
     __slots__ = (
-        "before", "best", "blank", "bonus", "certainty", "first", "following", "index", "last",
+        "before", "blank", "bonus", "certainty", "first", "following", "index", "last",
         "letter", "next_blank", "next_letter", "state",
     )  # fmt: skip
 
@@ -45,21 +46,31 @@ class _Prefix:
         self.blank = self.letter = self.next_blank = self.next_letter = _NEVER
         """Nats of all paths that end in a blank, or in the last character; now and next."""
         self.first = self.last = 0
-        """Frames in which the last character was the best one; where none was, its likeliest."""
+        """Frames in which the last character begins and ends."""
         self.certainty = 1.0
-        self.best = _NEVER
 
-    def reach(self, before: float, row: Sequence[float]) -> None:
-        """Paths of `before` nats write the last character in this frame."""
-        self.next_letter = _add(self.next_letter, before + row[self.index])
+    def enter(self, before: float, row: Sequence[float], frame: int, sure: float) -> None:
+        """Paths of `before` nats to the prefix before this one write the last character now.
 
-    def heard(self, frame: int, nats: float, sure: float, best: bool) -> None:
-        """The last character was written in a frame; note the time as the best path would."""
-        if best and self.best == 0.0:
-            self.last, self.certainty = frame, min(self.certainty, sure)
-        elif best or nats > self.best:
+        Where they outweigh those that have written it already, it begins here.
+        """
+        nats = before + row[self.index]
+        self.next_letter = _add(self.next_letter, nats)
+        if nats > _add(self.blank, self.letter):
             self.first, self.last, self.certainty = frame, frame, sure
-            self.best = 0.0 if best else nats
+
+    def stay(self, row: Sequence[float], frame: int, sure: float, best: int) -> None:
+        """The last character goes on for another frame."""
+        if self.letter != _NEVER:
+            self.next_letter = _add(self.next_letter, self.letter + row[self.index])
+            if best == self.index:
+                self.last, self.certainty = frame, min(self.certainty, sure)
+
+    def give_up(self) -> None:
+        """The prefix leaves the beam. Should its text come back, that is another prefix: this one
+        keeps the times that those which grew from it have."""
+        if self.before:
+            self.before.following.pop(self.index, None)
 
     @property
     def score(self) -> float:
@@ -175,22 +186,22 @@ class PrefixBeam:
             total = _add(prefix.blank, prefix.letter)
             prefix.next_blank = _add(prefix.next_blank, total + row[BLANK])
             if prefix.index != BLANK:
-                prefix.reach(prefix.letter, row)
+                prefix.stay(row, self._frame, sure, best)
             waited = [i for i in prefix.state.following if HOPELESS <= row[i] < self._unlikely]
             for index in likely + waited:
                 before = prefix.blank if index == prefix.index else total
                 if before != _NEVER:
                     following = self._following(prefix, index)
                     touched[following] = None
-                    following.reach(before, row)
+                    following.enter(before, row, self._frame, sure)
         for prefix in touched:
-            if prefix.next_letter != _NEVER:
-                prefix.heard(self._frame, row[prefix.index], sure, best == prefix.index)
             prefix.blank, prefix.letter = prefix.next_blank, prefix.next_letter
             prefix.next_blank = prefix.next_letter = _NEVER
         leading = heapq.nlargest(self._width, touched, key=_score)
         least = leading[0].score + HOPELESS
         self._beam = [prefix for prefix in leading if prefix.score >= least]
+        for prefix in touched.keys() - set(self._beam):
+            prefix.give_up()
 
     def _following(self, prefix: _Prefix, index: int) -> _Prefix:
         found = prefix.following.get(index)

@@ -188,7 +188,7 @@ def test_an_endless_utterance_is_cut_between_words(engine: Engine) -> None:
 def test_hotwords_are_searched_for_with_the_same_result_live_and_whole(
     engine: Engine, recogniser: Recogniser
 ) -> None:
-    hotwords = (Hotword(phrase="abba", boost=3.0),)
+    hotwords = (Hotword(phrase="aba", boost=20.0),)
     samples = voice(2.0, 21)
     expected = recogniser.transcribe(samples, hotwords=hotwords)
     caller = Caller(engine, StreamOptions(endpointing=None, hotwords=hotwords))
