@@ -78,6 +78,10 @@ class _SpeechServer(kserve.ModelServer):
         self.dataplane = SpeechDataPlane(self.registered_models, versions)
         self.model_repository_extension = FixedRepository(self.registered_models)
 
+    def setup_event_loop(self) -> None:
+        """KServe's own settings go to a loop that `asyncio.run` then does not use."""
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+
     async def _serve(self) -> None:
         config = self._rest_server.config  # KServe has no settings for these
         config.host = self._http_host
@@ -122,7 +126,6 @@ def serve(settings: Settings, own: ServerSettings, listening: Listening) -> None
             listening.http_host,
         )
     tracing.set_up()
-    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     objects, events = composition.objects(settings), composition.events(settings)
     request_log = RequestLog(settings, objects, events)
     versions = Versions()
