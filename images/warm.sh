@@ -9,9 +9,9 @@ find /code -name __pycache__ -prune -exec rm -rf {} +
 find /code -exec touch -h -d "@${SOURCE_DATE_EPOCH}" {} +
 ln -s /code/srv/hearloop /srv/hearloop
 mkdir -p /bytecode/opt/hearloop-bytecode # Python would make a folder of the root below this one
-cd /srv/hearloop
+
 export PYTHONPATH=/srv/hearloop PYTHONPYCACHEPREFIX=/bytecode/opt/hearloop-bytecode PYTHONHASHSEED=0
 for module in "$@"; do
-    /opt/hearloop/bin/python -W ignore -c "import importlib; importlib.import_module('$module')"
+    /opt/hearloop/bin/python -P -W ignore -c "import importlib; importlib.import_module('$module')"
 done
 find /bytecode -exec touch -h -d "@${SOURCE_DATE_EPOCH}" {} +
