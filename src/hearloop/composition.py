@@ -1,6 +1,7 @@
 """The one place that picks adapters from the settings; use cases see only the ports.
 
-Each function builds one adapter; the heavy libraries behind it are loaded when it is called.
+Each function builds one adapter, the database apart, of which there is one; the heavy libraries
+behind them are loaded when they are called.
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from hearloop.ports import EventLog, EventReader, ObjectStore, PipelineLauncher
 from hearloop.run_records import RunRecords
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from hearloop.feature_store import FeatureStore
     from hearloop.registry import Registry
     from hearloop.rollout import Router
@@ -18,10 +21,12 @@ if TYPE_CHECKING:
     from hearloop.storage.reviews import SqlReviewStore
     from hearloop.storage.rollouts import SqlRolloutStore, SqlTrafficStore
     from hearloop.storage.tables import Decisions
+    from hearloop.training import Launcher
 
 __all__ = [
     "audited_calls",
     "correction_store",
+    "database",
     "decisions",
     "event_reader",
     "events",
@@ -35,7 +40,11 @@ __all__ = [
     "router",
     "run_records",
     "traffic_store",
+    "trainer",
 ]
+
+
+_databases: "dict[str, Engine]" = {}
 
 
 def objects(settings: Settings) -> ObjectStore:
@@ -68,7 +77,7 @@ def registry(settings: Settings) -> "Registry":
     """Models and what they learnt from, in MLflow."""
     from hearloop.registry import Registry
 
-    return Registry(settings)
+    return Registry(settings, lambda: decisions(settings))
 
 
 def events(settings: Settings) -> EventLog:
@@ -78,20 +87,26 @@ def events(settings: Settings) -> EventLog:
     return KafkaEventLog(settings)
 
 
+def database(settings: Settings) -> "Engine":
+    """The settings' database: one pool of connections for each URL in a process."""
+    from hearloop.storage.tables import engine
+
+    url = settings.database_url
+    return _databases.get(url) or _databases.setdefault(url, engine(settings))
+
+
 def correction_store(settings: Settings) -> "SqlCorrectionStore":
     """Human corrections, in the settings' database."""
     from hearloop.storage.corrections import SqlCorrectionStore
-    from hearloop.storage.tables import engine
 
-    return SqlCorrectionStore(engine(settings))
+    return SqlCorrectionStore(database(settings))
 
 
 def review_store(settings: Settings) -> "SqlReviewStore":
     """Utterances that wait for review, in the settings' database."""
     from hearloop.storage.reviews import SqlReviewStore
-    from hearloop.storage.tables import engine
 
-    return SqlReviewStore(engine(settings))
+    return SqlReviewStore(database(settings))
 
 
 def event_reader(settings: Settings, *, group: str, topics: Sequence[str]) -> EventReader:
@@ -103,9 +118,9 @@ def event_reader(settings: Settings, *, group: str, topics: Sequence[str]) -> Ev
 
 def decisions(settings: Settings) -> "Decisions":
     """The log of decisions, in the settings' database."""
-    from hearloop.storage import tables
+    from hearloop.storage.tables import Decisions
 
-    return tables.Decisions(tables.engine(settings))
+    return Decisions(database(settings))
 
 
 def audited_calls(decisions: "Decisions") -> float:
@@ -119,9 +134,8 @@ def audited_calls(decisions: "Decisions") -> float:
 def rollout_store(settings: Settings) -> "SqlRolloutStore":
     """Where each rollout of the served model stands."""
     from hearloop.storage.rollouts import SqlRolloutStore
-    from hearloop.storage.tables import engine
 
-    return SqlRolloutStore(engine(settings), settings.model_name)
+    return SqlRolloutStore(database(settings), settings.model_name)
 
 
 def router(settings: Settings) -> "Router":
@@ -146,9 +160,19 @@ def router(settings: Settings) -> "Router":
 def traffic_store(settings: Settings) -> "SqlTrafficStore":
     """The traffic that the model server last accepted."""
     from hearloop.storage.rollouts import SqlTrafficStore
-    from hearloop.storage.tables import engine
 
-    return SqlTrafficStore(engine(settings), settings.model_name)
+    return SqlTrafficStore(database(settings), settings.model_name)
+
+
+def trainer(settings: Settings, objects: ObjectStore) -> "Launcher":
+    """Where workers train: in a TrainJob when the settings name its runtime, else here."""
+    from hearloop.training import TorchrunLauncher, TrainJobLauncher
+
+    if settings.trainjob.runtime:
+        return TrainJobLauncher(
+            settings.trainjob, objects, bucket=settings.buckets.artifacts, cache=settings.cache
+        )
+    return TorchrunLauncher(objects, settings.cache)
 
 
 def launcher(settings: Settings) -> PipelineLauncher:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from hearloop.lineage import DatasetUse
     from hearloop.registry import Registry
     from hearloop.scores import Evaluation
-    from hearloop.training.launcher import Launcher
     from hearloop.training.remote import RemoteTraining
 
 __all__ = ["Run", "dataset_uses", "joined", "judged_sets", "reference", "training_profile"]
@@ -77,22 +76,6 @@ class Run:
         from hearloop.training.remote import RemoteTraining
 
         return RemoteTraining(f"{self.records.folder}/training", self.objects, self.settings.cache)
-
-    @property
-    def launcher(self) -> "Launcher":
-        """Where workers train: in a TrainJob when the settings name its runtime, else here."""
-        if self.settings.trainjob.runtime:
-            from hearloop.training.trainjob import TrainJobLauncher
-
-            return TrainJobLauncher(
-                self.settings.trainjob,
-                self.objects,
-                bucket=self.settings.buckets.artifacts,
-                cache=self.settings.cache,
-            )
-        from hearloop.training.launcher import TorchrunLauncher
-
-        return TorchrunLauncher(self.objects, self.settings.cache)
 
     def snapshot(self, digest: str) -> "Snapshot":
         """A complete snapshot. Raises NotFound and IntegrityError."""

@@ -133,7 +133,7 @@ def train(*, recipe: str, run_id: str, snapshot: str, features: str) -> str:
                 base_bundle=base,
                 output=run.folder / "bundle",
                 work=run.folder / "training",
-                launcher=run.launcher,
+                launcher=composition.trainer(run.settings, run.objects),
                 run_id=run.registry.run(run.id),
             )
             run.training.answer(run.folder / "bundle", summary)

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 from mlflow import MlflowClient
 
+from hearloop import composition
 from hearloop.bundle import verify
 from hearloop.config import Settings
 from hearloop.errors import IntegrityError, NotFound, ServiceUnavailable
@@ -26,7 +27,7 @@ def settings(tracking: Settings) -> Settings:
 
 @pytest.fixture
 def registry(settings: Settings) -> Registry:
-    return Registry(settings)
+    return composition.registry(settings)
 
 
 def use(context: str, snapshot: str, **more: object) -> DatasetUse:
@@ -118,7 +119,7 @@ def test_a_registration_that_was_cut_off_is_finished_by_the_next(
 
 def test_the_run_of_a_key_is_found_again(registry: Registry, settings: Settings) -> None:
     run_id = registry.run("key", {"recipe": "base"})
-    assert Registry(settings).run("key") == run_id
+    assert composition.registry(settings).run("key") == run_id
     assert registry.run("other") != run_id
 
 
@@ -271,6 +272,7 @@ def test_a_server_that_is_away_is_named(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    away = Registry(settings.model_copy(update={"mlflow_tracking_uri": "http://127.0.0.1:9"}))
+    nowhere = settings.model_copy(update={"mlflow_tracking_uri": "http://127.0.0.1:9"})
+    away = composition.registry(nowhere)
     with pytest.raises(ServiceUnavailable, match=r"http://127\.0\.0\.1:9"):
         away.champion()

@@ -1,6 +1,6 @@
 """The model registry in MLflow: versions, what they learnt from, and which one is champion.
 
-    >>> registry = Registry(settings)
+    >>> registry = composition.registry(settings)
     >>> run_id = registry.run("2031-retrain")           # before training, for its curves
     >>> version = registry.register(bundle, run_id=run_id, datasets=[…], metrics={"size_mb": 10.6})
     >>> registry.promote(version)
@@ -12,7 +12,7 @@ A version is created last, after its files, datasets and metrics: what is visibl
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from hearloop.lineage import ARTIFACT, DatasetUse, Lineage
 from hearloop.registry.aliases import Aliases
 from hearloop.registry.connection import Connection, already_there
 from hearloop.registry.datasets import inputs, measured
-from hearloop.storage.tables import Decision
+from hearloop.storage.tables import Decision, Decisions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -52,10 +52,11 @@ RUN_TAG = "hearloop.run"
 class Registry:
     """The versions of one model."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, decisions: Callable[[], Decisions]) -> None:
+        """`decisions` reaches the log of decisions; asked once, when an alias first moves."""
         self._name = settings.model_name
         self._mlflow = Connection(settings.mlflow_tracking_uri, self._name)
-        self._aliases = Aliases(settings, self._mlflow)
+        self._aliases = Aliases(self._mlflow, decisions)
 
     def run(self, key: str, tags: Mapping[str, str] | None = None) -> str:
         """The MLflow run of one pipeline run: the same id whenever it is asked for the same key."""

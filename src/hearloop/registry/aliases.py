@@ -3,13 +3,12 @@
 MLflow keeps no history of aliases, so each move is also written to the log of decisions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
-from hearloop.config import Settings
 from hearloop.errors import NotFound
 from hearloop.registry.connection import Connection
-from hearloop.storage.tables import Decision, Decisions, engine
+from hearloop.storage.tables import Decision, Decisions
 
 __all__ = ["Aliases"]
 
@@ -20,13 +19,13 @@ ALIAS_MOVED = "alias"
 class Aliases:
     """The aliases of one model. The log is reached when it is first needed."""
 
-    def __init__(self, settings: Settings, mlflow: Connection) -> None:
-        self._settings = settings
+    def __init__(self, mlflow: Connection, decisions: Callable[[], Decisions]) -> None:
         self._mlflow = mlflow
+        self._reach = decisions
 
     @cached_property
     def _decisions(self) -> Decisions:
-        return Decisions(engine(self._settings))
+        return self._reach()
 
     def holder(self, alias: str) -> str | None:
         """The version that carries an alias, or None."""

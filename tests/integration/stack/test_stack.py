@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from hearloop import composition
 from hearloop.errors import ConfigurationError, ServiceUnavailable
-from hearloop.registry import Registry
 from hearloop.stack import Ports, Stack
 from hearloop.stack.supervision import MARK
 from hearloop.storage.objects import S3Objects
@@ -77,7 +77,7 @@ def test_what_is_stored_is_there_after_the_next_start(own: Stack) -> None:
     own.up("tracking", "objects")
     uri = f"s3://{own.settings.buckets.artifacts}/kept"
     S3Objects(own.settings).put(uri, b"kept")
-    run_id = Registry(own.settings).run("kept")
+    run_id = composition.registry(own.settings).run("kept")
 
     own.down()
     assert processes_of(own) == []
@@ -86,7 +86,7 @@ def test_what_is_stored_is_there_after_the_next_start(own: Stack) -> None:
     try:
         again.up("tracking", "objects")
         assert S3Objects(again.settings).get(uri) == b"kept"
-        assert Registry(again.settings).run("kept") == run_id
+        assert composition.registry(again.settings).run("kept") == run_id
     finally:
         again.down()
 
