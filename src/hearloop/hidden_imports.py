@@ -20,6 +20,7 @@ _T = TypeVar("_T")
 def hidden(module: str) -> Iterator[None]:
     """Let imports in the block find `module` not installed, unless it is loaded already.
 
+    Every thread finds it so: to be used where no other thread may want it, as a process starts.
     None in `sys.modules` is the import system's own way to say so.
 
     >>> with hidden("mailbox"):

@@ -24,18 +24,18 @@ CLIENT_ENVIRONMENT = {
 
 
 class Connection:
-    """One model in one MLflow server. MLflow is imported when first used: it takes two seconds."""
+    """One model in one MLflow server. MLflow is loaded with the first: it takes two seconds."""
 
     def __init__(self, tracking_uri: str, name: str) -> None:
         self.uri = tracking_uri
         self.name = name
+        for variable, value in CLIENT_ENVIRONMENT.items():
+            os.environ.setdefault(variable, value)
+        load_mlflow()
 
     @cached_property
     def client(self) -> "MlflowClient":
         """MLflow's own client."""
-        for name, value in CLIENT_ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        load_mlflow()
         from mlflow import MlflowClient
 
         return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from hearloop.hidden_imports import load_mlflow
 from hearloop.training.loop import Step
 
 if TYPE_CHECKING:
@@ -89,6 +90,10 @@ class _MlflowThread:
         self._run_id, self._tracking_uri = run_id, tracking_uri
         self._points: queue.SimpleQueue[Points | None] = queue.SimpleQueue()
         self._open = 0
+        # MLflow's own default is minutes of retries; the next points come in seconds.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        load_mlflow()  # not in the thread: what the training imports meanwhile is its own
         self._thread = threading.Thread(target=self._work, name="mlflow-curves", daemon=True)
         self._thread.start()
 
@@ -109,12 +114,6 @@ class _MlflowThread:
         return self._open
 
     def _work(self) -> None:
-        # MLflow's own default is minutes of retries; the next points come in seconds.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        from hearloop.hidden_imports import load_mlflow
-
-        load_mlflow()
         from mlflow.tracking import MlflowClient
 
         client = MlflowClient(tracking_uri=self._tracking_uri)

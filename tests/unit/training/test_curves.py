@@ -2,6 +2,7 @@ import io
 import json
 import logging
 import socket
+import threading
 from pathlib import Path
 
 import mlflow
@@ -49,6 +50,18 @@ def test_mlflow_gets_the_curves(run: tuple[str, str], tmp_path: Path) -> None:
     assert metrics["train/audio_seconds_per_second"] == pytest.approx(48.0)
     assert metrics["train/dev_wer"] == 0.25
     assert metrics["train/learning_rate"] == 0.001
+
+
+def test_mlflow_is_loaded_before_other_threads_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loading: list[threading.Thread] = []
+    monkeypatch.setattr(
+        "hearloop.training.curves.load_mlflow", lambda: loading.append(threading.current_thread())
+    )
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    Curves(tmp_path / "curves.jsonl", run_id="some", tracking_uri="http://127.0.0.1:9").close()
+    assert loading == [threading.main_thread()]
 
 
 def test_a_dead_server_is_reported_and_the_file_has_everything(
