@@ -1,13 +1,17 @@
 """The file route, as OpenAI's clients know it: `POST /openai/v1/audio/transcriptions`."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
+import orjson
 from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
+from hearloop.decoding import Word
 from hearloop.errors import InvalidInput, NotFound
 from serving.caller import Caller
 from serving.refusals import UnsupportedMedia
+from serving.subtitles import Segment, segments, srt, vtt
 from serving.transcriber import Answer, Transcriber
 
 __all__ = ["TRANSCRIPTION_ROUTE", "create_router"]
@@ -16,6 +20,9 @@ TRANSCRIPTION_ROUTE = "/openai/v1/audio/transcriptions"
 
 LANGUAGES = {"en": "english"}
 """What the model hears: ISO 639-1 and the name that verbose answers give."""
+
+Format = Literal["json", "text", "srt", "vtt", "verbose_json"]
+Granularity = Literal["word", "segment"]
 
 
 def create_router(transcriber: Transcriber, model_name: str) -> APIRouter:
@@ -28,21 +35,26 @@ def create_router(transcriber: Transcriber, model_name: str) -> APIRouter:
         file: Annotated[UploadFile, File()],
         model: Annotated[str, Form()] = model_name,
         language: Annotated[str, Form()] = "en",
-        response_format: Annotated[Literal["json", "text", "verbose_json"], Form()] = "json",
+        response_format: Annotated[Format, Form()] = "json",
+        stream: Annotated[bool, Form()] = False,
+        granularities: Annotated[
+            list[Granularity] | None, Form(alias="timestamp_granularities[]")
+        ] = None,
     ) -> Response:
-        """Transcribe one uploaded file."""
+        """Transcribe one uploaded file; `stream` sends the text as events, piece by piece."""
         if model != model_name:
             raise NotFound(f"The model {model[:60]!r} is not served here; ask for {model_name!r}.")
         if language not in LANGUAGES:
             raise InvalidInput(
                 f"The language {language[:20]!r} is not served; send one of {sorted(LANGUAGES)}."
             )
-        caller = Caller.of(request.headers)
-        answer = await transcriber.transcribe(await file.read(), caller)
-        if response_format == "text":
-            return PlainTextResponse(answer.transcript.text, headers=answer.headers)
-        body = _verbose(answer, language) if response_format == "verbose_json" else _body(answer)
-        return JSONResponse(body, headers=answer.headers)
+        answer = await transcriber.transcribe(await file.read(), Caller.of(request.headers))
+        if stream:
+            return StreamingResponse(
+                _events(answer), media_type="text/event-stream", headers=answer.headers
+            )
+        wanted = set(granularities or ("word", "segment"))
+        return _response(answer, response_format, language, wanted)
 
     return router
 
@@ -56,29 +68,75 @@ def _check_multipart(request: Request) -> None:
         )
 
 
+def _response(
+    answer: Answer, response_format: Format, language: str, wanted: set[Granularity]
+) -> Response:
+    words = answer.transcript.words
+    match response_format:
+        case "json":
+            return JSONResponse(_body(answer), headers=answer.headers)
+        case "verbose_json":
+            return JSONResponse(_verbose(answer, language, wanted), headers=answer.headers)
+        case "text":
+            return PlainTextResponse(answer.transcript.text, headers=answer.headers)
+        case "srt":
+            return PlainTextResponse(srt(words), headers=answer.headers)
+        case "vtt":
+            return Response(vtt(words), media_type="text/vtt", headers=answer.headers)
+
+
 def _body(answer: Answer) -> dict[str, Any]:
     return {
         "text": answer.transcript.text,
+        "usage": {"type": "duration", "seconds": answer.audio_seconds},
         "confidence": answer.transcript.confidence,
         "model_version": answer.model_version,
         "request_id": answer.request_id,
     }
 
 
-def _verbose(answer: Answer, language: str) -> dict[str, Any]:
-    words = [
-        {
-            "word": word.text,
-            "start": word.start_s,
-            "end": word.end_s,
-            "confidence": word.confidence,
-        }
-        for word in answer.transcript.words
-    ]
-    return {
+def _verbose(answer: Answer, language: str, wanted: set[Granularity]) -> dict[str, Any]:
+    words = answer.transcript.words
+    body = {
         "task": "transcribe",
         "language": LANGUAGES[language],
         "duration": answer.audio_seconds,
-        "words": words,
         **_body(answer),
     }
+    if "word" in wanted:
+        body["words"] = [_word(word) for word in words]
+    if "segment" in wanted:
+        body["segments"] = [_segment(n, one) for n, one in enumerate(segments(words))]
+    return body
+
+
+def _word(word: Word) -> dict[str, Any]:
+    return {
+        "word": word.text,
+        "start": word.start_s,
+        "end": word.end_s,
+        "confidence": word.confidence,
+    }
+
+
+def _segment(number: int, one: Segment) -> dict[str, Any]:
+    """OpenAI's fields that a CTC model has no value for are left out."""
+    return {
+        "id": number,
+        "start": one.start_s,
+        "end": one.end_s,
+        "text": one.text,
+        "confidence": sum(word.confidence for word in one.words) / len(one.words),
+    }
+
+
+def _events(answer: Answer) -> Iterator[bytes]:
+    """Server-sent events: the text segment by segment, then all of it."""
+    for number, one in enumerate(segments(answer.transcript.words)):
+        delta = one.text if number == 0 else f" {one.text}"
+        yield _event({"type": "transcript.text.delta", "delta": delta})
+    yield _event({"type": "transcript.text.done", **_body(answer)})
+
+
+def _event(body: dict[str, Any]) -> bytes:
+    return b"data: " + orjson.dumps(body) + b"\n\n"

@@ -1,0 +1,86 @@
+"""A model server of its own beside services of its own, to be measured."""
+
+import os
+import signal
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from hearloop import composition
+from hearloop.config import Settings
+from hearloop.lineage import DatasetUse
+from hearloop.rollout import Traffic
+from hearloop.stack import Ports, Stack
+
+__all__ = ["Served", "serving"]
+
+READY_SECONDS = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A server with two versions of one model, the first of them in service."""
+
+    url: str
+    process: psutil.Process
+    settings: Settings
+    versions: tuple[str, str]
+
+
+@contextmanager
+def serving(bundle: Path, **environment: str) -> Iterator[Served]:
+    """Start object storage, broker, registry and server on free ports; stop them afterwards."""
+    with tempfile.TemporaryDirectory() as folder, _stores(Path(folder)) as stack:
+        settings = stack.settings.model_copy(update={"cache": Path(folder, "cache")})
+        registry = composition.registry(settings)
+        use = DatasetUse(
+            context="train", snapshot="a" * 64, uri="s3://x/y", utterances=1, seconds=1.0
+        )
+        first, second = (
+            registry.register(bundle, run_id=registry.run(uuid.uuid4().hex), datasets=[use])
+            for _ in range(2)
+        )
+        composition.traffic_store(settings).write(Traffic(stable=first), {})
+        variables = {**os.environ, **settings.to_environment(), **environment}
+        process = psutil.Popen([sys.executable, "-m", "serving"], env=variables)
+        try:
+            _wait(f"{settings.serving_url}/v2/models/{settings.model_name}/ready", process)
+            yield Served(
+                url=settings.serving_url,
+                process=process,
+                settings=settings,
+                versions=(first, second),
+            )
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+
+@contextmanager
+def _stores(folder: Path) -> Iterator[Stack]:
+    stack = Stack(folder / "stack", ports=Ports.free())
+    try:
+        stack.up("objects", "events", "tracking")
+        yield stack
+    finally:
+        stack.down()
+
+
+def _wait(url: str, process: psutil.Popen) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(url, timeout=1).is_success:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.1)
+    raise RuntimeError(f"{url} did not become ready; the server's log is above.")

@@ -1,0 +1,89 @@
+"""The file route as the openai package sees it."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from openai import APIStatusError, AsyncOpenAI, NotFoundError
+
+from tests.unit.serving.assembled import FLAC, Server
+
+pytestmark = pytest.mark.anyio
+
+FILE = ("speech.flac", FLAC)
+
+
+@pytest.fixture
+async def client(serving: Server) -> AsyncIterator[AsyncOpenAI]:
+    base_url = f"{serving.client.base_url}/openai/v1"
+    async with AsyncOpenAI(api_key="any", base_url=base_url, max_retries=0) as made:
+        yield made
+
+
+async def test_json_and_text(client: AsyncOpenAI, expected: dict[str, str]) -> None:
+    transcriptions = client.audio.transcriptions
+    answer = await transcriptions.create(file=FILE, model="hearloop")
+    assert answer.text == expected["1"]
+    text = await transcriptions.create(file=FILE, model="hearloop", response_format="text")
+    assert text == expected["1"]
+
+
+async def test_verbose_json_has_the_times_that_were_asked_for(
+    client: AsyncOpenAI, expected: dict[str, str]
+) -> None:
+    answer = await client.audio.transcriptions.create(
+        file=FILE,
+        model="hearloop",
+        response_format="verbose_json",
+        timestamp_granularities=["word", "segment"],
+    )
+    assert answer.duration == pytest.approx(1.0)
+    assert answer.language == "english"
+    assert answer.words
+    assert answer.segments
+    assert " ".join(word.word for word in answer.words) == expected["1"]
+    assert " ".join(one.text for one in answer.segments) == expected["1"]
+    ends = [time for word in answer.words for time in (word.start, word.end)]
+    assert ends == sorted(ends)
+    only = await client.audio.transcriptions.create(
+        file=FILE,
+        model="hearloop",
+        response_format="verbose_json",
+        timestamp_granularities=["segment"],
+    )
+    assert only.words is None
+
+
+async def test_subtitles_hold_the_text_and_its_times(
+    client: AsyncOpenAI, expected: dict[str, str]
+) -> None:
+    srt = await client.audio.transcriptions.create(
+        file=FILE, model="hearloop", response_format="srt"
+    )
+    vtt = await client.audio.transcriptions.create(
+        file=FILE, model="hearloop", response_format="vtt"
+    )
+    assert srt.startswith("1\n00:00:0")
+    assert " --> 00:00:0" in srt
+    assert vtt.startswith("WEBVTT\n\n00:00:0")
+    for one in (srt, vtt):
+        assert expected["1"] in one.replace("\n", " ")
+
+
+async def test_streamed_events_add_up_to_the_text(
+    client: AsyncOpenAI, expected: dict[str, str]
+) -> None:
+    stream = await client.audio.transcriptions.create(file=FILE, model="hearloop", stream=True)
+    events = [event async for event in stream]
+    deltas = [event.delta for event in events if event.type == "transcript.text.delta"]
+    assert "".join(deltas) == expected["1"]
+    assert events[-1].type == "transcript.text.done"
+    assert events[-1].text == expected["1"]
+
+
+async def test_refusals_reach_the_client_as_its_own_errors(client: AsyncOpenAI) -> None:
+    with pytest.raises(NotFoundError) as missing:
+        await client.audio.transcriptions.create(file=FILE, model="whisper-1")
+    assert "is not served here" in str(missing.value.body)
+    with pytest.raises(APIStatusError) as caught:
+        await client.audio.transcriptions.create(file=("a.wav", b"no sound"), model="hearloop")
+    assert caught.value.status_code == 422
