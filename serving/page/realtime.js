@@ -3,16 +3,18 @@
 import { address, realtimeKey } from './api.js';
 import { RATE } from './microphone.js';
 
+const FINISH = 'finish';
 const PATIENCE = 10000; // ms that the last words may take after the speaker has stopped
 
 const base64 = (samples) => btoa(String.fromCharCode(...new Uint8Array(samples.buffer)));
 
 export class Session {
   #socket;
-  #open = new Map();
-  #idle = () => {};
+  #finishing = false;
+  #done = () => {};
 
-  // listener: partial(text), final({id, text, words, start, end}), speaking(), failed(sentence)
+  // listener: partial(words), final({text, words, requestId}), speaking(), failed(sentence);
+  // words as the server writes them, in seconds of the session.
   constructor(listener) { this.listener = listener; }
 
   async connect() {
@@ -29,7 +31,7 @@ export class Session {
     });
     this.#socket.onmessage = ({ data }) => this.#hear(JSON.parse(data));
     this.#socket.onclose = () => {
-      this.#idle();
+      this.#done();
       this.listener.failed('The connection was lost; what was said since is not transcribed.');
     };
     this.#send({
@@ -42,7 +44,7 @@ export class Session {
             turn_detection: { type: 'server_vad' },
           },
         },
-        include: ['item.input_audio_transcription.logprobs'],
+        include: ['hearloop.words'],
       },
     });
   }
@@ -51,12 +53,16 @@ export class Session {
     this.#send({ type: 'input_audio_buffer.append', audio: base64(samples) });
   }
 
-  // Waits for the words that are still under way.
+  // Waits for the last words. A commit is answered in turn, and with an empty transcript when
+  // nothing was left: so the answer to the second of two says that all has been said.
   async finish() {
-    this.#send({ type: 'input_audio_buffer.commit' });
-    const idle = new Promise((done) => { this.#idle = done; });
-    const late = new Promise((done) => { setTimeout(done, PATIENCE); });
-    await Promise.race([idle, late]);
+    const done = new Promise((resolve) => { this.#done = resolve; });
+    const late = new Promise((resolve) => { setTimeout(resolve, PATIENCE); });
+    this.#finishing = true;
+    for (let time = 0; time < 2; time += 1) {
+      this.#send({ type: 'input_audio_buffer.commit', event_id: FINISH });
+    }
+    await Promise.race([done, late]);
     this.#socket.onclose = null;
     this.#socket.close();
   }
@@ -65,36 +71,24 @@ export class Session {
     if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(event));
   }
 
-  #item(id) {
-    if (!this.#open.has(id)) this.#open.set(id, { id, text: '' });
-    return this.#open.get(id);
-  }
-
   #hear(event) {
-    const item = event.item_id && this.#item(event.item_id);
     switch (event.type) {
       case 'input_audio_buffer.speech_started':
-        item.start = event.audio_start_ms / 1000;
         this.listener.speaking();
         break;
-      case 'input_audio_buffer.speech_stopped':
-        item.end = event.audio_end_ms / 1000;
-        break;
       case 'conversation.item.input_audio_transcription.delta':
-        item.text += event.delta;
-        this.listener.partial(item.text);
+        this.listener.partial(event.words ?? []);
         break;
       case 'conversation.item.input_audio_transcription.completed':
-        this.#open.delete(item.id);
-        this.listener.final({ ...item, text: event.transcript, words: event.words, event });
-        if (!this.#open.size) this.#idle();
-        break;
-      case 'conversation.item.input_audio_transcription.failed':
-        this.#open.delete(item.id);
-        this.listener.failed(event.error.message);
+        if (event.transcript) {
+          const { transcript: text, words, request_id: requestId } = event;
+          this.listener.final({ text, words, requestId });
+        } else if (this.#finishing) {
+          this.#done();
+        }
         break;
       case 'error':
-        if (event.error.code === 'input_audio_buffer_commit_empty') this.#idle();
+        if (event.error.event_id === FINISH) this.#done();
         else this.listener.failed(event.error.message);
         break;
       default:

@@ -4,6 +4,7 @@ import { transcribe, words as wordsOf } from './api.js';
 import { Microphone, RATE } from './microphone.js';
 import { Player, wav } from './player.js';
 import { Session } from './realtime.js';
+import { hint } from './words.js';
 
 const AROUND = 0.3; // seconds of audio kept before and after an utterance
 const KEPT = 120; // seconds that wait for the end of an utterance at most
@@ -29,8 +30,6 @@ class Recent {
     const to = Math.round((end + AROUND) * RATE) - this.#begins;
     return { begins: (from + this.#begins) / RATE, samples: all.slice(from, to) };
   }
-
-  get seconds() { return this.#length / RATE; }
 }
 
 export function setUpSpeaking({ transcripts, say, fail }) {
@@ -53,20 +52,18 @@ export function setUpSpeaking({ transcripts, say, fail }) {
     while (place.children.length > 5) place.firstChild.remove();
   }
 
-  function final(item, recent) {
+  function final({ text, words, requestId }, recent) {
     partial.textContent = '';
-    if (!item.text) return;
-    announce(item.text);
-    const found = spoken(item, recent.seconds);
+    announce(text);
+    const found = wordsOf(words);
     const { begins, samples } = recent.cut(found[0].start, found.at(-1).end);
-    const card = transcripts.add('');
-    transcripts.fill(card, {
+    transcripts.fill(transcripts.add(''), {
       about: `You, ${new Date().toLocaleTimeString()}`,
-      text: item.text,
+      text,
       words: found.map((word) => ({
         ...word, start: word.start - begins, end: word.end - begins,
       })),
-      requestId: item.event.request_id ?? item.id,
+      requestId,
       player: new Player(wav(samples, RATE)),
     });
   }
@@ -74,8 +71,8 @@ export function setUpSpeaking({ transcripts, say, fail }) {
   async function start() {
     const recent = new Recent();
     const session = new Session({
-      partial: (text) => { partial.textContent = text; },
-      final: (item) => final(item, recent),
+      partial: (words) => hint(partial, wordsOf(words)),
+      final: (said) => final(said, recent),
       speaking: () => say('Listening: you are heard.'),
       failed: (sentence) => { fail(sentence); stop(); },
     });
@@ -121,17 +118,6 @@ export function setUpSpeaking({ transcripts, say, fail }) {
   });
 
   setUpFiles({ transcripts, say, fail, announce });
-}
-
-// The words of an utterance in seconds of the session. Without times a word plays all of it.
-function spoken(item, now) {
-  if (item.words?.length) return wordsOf(item.words);
-  const start = item.start ?? 0;
-  const end = item.end ?? now;
-  const sure = new Map((item.event.logprobs ?? []).map((one) => [one.token.trim(), one.logprob]));
-  return item.text.split(' ').map((text) => ({
-    text, start, end, confidence: Math.exp(sure.get(text) ?? 0),
-  }));
 }
 
 function setUpFiles({ transcripts, say, fail, announce }) {

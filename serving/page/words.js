@@ -13,6 +13,16 @@ const kind = (confidence) => {
 };
 const percent = (share) => `${Math.round(100 * share)} %`;
 
+// Words that are still being spoken: to look at only.
+export function hint(place, words) {
+  place.replaceChildren(...words.flatMap((word) => {
+    const made = document.createElement('span');
+    made.className = `word ${kind(word.confidence)}`;
+    made.textContent = word.text;
+    return [made, ' '];
+  }));
+}
+
 export function showWords(place, words, player) {
   place.setAttribute('role', 'group');
   place.setAttribute('aria-label', 'Words; arrow keys move, Enter plays one');

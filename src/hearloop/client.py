@@ -91,7 +91,6 @@ class Client:
         """`headers` go with every request: `authorization` where the server asks for a token."""
         self._url = url.rstrip("/")
         self._headers = dict(headers or {})
-        self._http = httpx.Client(base_url=self._url, headers=self._headers)
 
     @classmethod
     def of(cls, settings: Settings) -> "Client":
@@ -174,7 +173,7 @@ class Client:
 
     def _ask(self, method: str, route: str, **request: Any) -> dict[str, Any]:
         try:
-            response = self._http.request(method, route, **request)
+            response = httpx.request(method, self._url + route, headers=self._headers, **request)
         except httpx.TransportError as error:
             raise self._away(error) from error
         if response.is_error:
