@@ -139,15 +139,19 @@ class RuntimeApi(BaseHTTPRequestHandler):
 
     events: list[dict[str, Any]]
     answers: list[dict[str, Any]]
+    over: threading.Event
 
     def do_GET(self) -> None:
         while not self.events:
-            time.sleep(0.05)
+            if self.over.wait(0.05):
+                return
         body = json.dumps(self.events.pop(0)).encode()
         self.send_response(200)
         self.send_header("Lambda-Runtime-Aws-Request-Id", uuid4().hex)
         self.send_header("Lambda-Runtime-Deadline-Ms", str(int((time.time() + 300) * 1000)))
         self.send_header("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:x:1:function:f")
+        self.send_header("Lambda-Runtime-Trace-Id", "Root=1-0-0;Sampled=0")
+        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -165,12 +169,13 @@ class RuntimeApi(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def runtime_api() -> Iterator[str]:
-    RuntimeApi.events, RuntimeApi.answers = [], []
+    RuntimeApi.events, RuntimeApi.answers, RuntimeApi.over = [], [], threading.Event()
     server = ThreadingHTTPServer(("127.0.0.1", 0), RuntimeApi)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"127.0.0.1:{server.server_address[1]}"
+    RuntimeApi.over.set()
     server.shutdown()
     thread.join()
     server.server_close()
