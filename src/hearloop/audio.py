@@ -20,6 +20,7 @@ import soxr
 from numpy.typing import NDArray
 
 from hearloop.errors import InvalidAudio
+from hearloop.features import SAMPLE_RATE
 
 __all__ = [
     "SAMPLE_RATE",
@@ -32,9 +33,6 @@ __all__ = [
     "encode_flac",
     "telephone",
 ]
-
-SAMPLE_RATE = 16_000
-"""Samples a second of everything we keep: wideband speech, as all of its models expect."""
 
 Samples = NDArray[np.float32]
 

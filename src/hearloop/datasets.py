@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from lhotse import CutSet
 
 __all__ = [
+    "LONGEST_S",
+    "SHORTEST_S",
     "CutRow",
     "Quarantined",
     "Snapshot",
@@ -43,6 +45,12 @@ __all__ = [
 ]
 
 FORMAT = "hearloop-snapshot/1"
+
+SHORTEST_S = 0.3
+"""A spoken "yes" takes longer, in seconds."""
+LONGEST_S = 30.0
+"""Longer cuts hold more than an utterance, mostly by failed segmentation, and would be batches of
+their own; in seconds."""
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 

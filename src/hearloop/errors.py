@@ -18,6 +18,11 @@
 Each message is one clear sentence: what is wrong, with which value, and what to do about it.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 __all__ = [
     "ConfigurationError",
     "Conflict",
@@ -33,6 +38,7 @@ __all__ = [
     "TrainingFailed",
     "ValidationFailed",
     "VersionRefused",
+    "first_mistake",
 ]
 
 
@@ -94,3 +100,10 @@ class Overloaded(ServiceUnavailable):
 
 class TrainingFailed(HearloopError):
     """A training worker ended without leaving a model."""
+
+
+def first_mistake(error: "ValidationError", whole: str = "the document") -> str:
+    """`wrong at FIELD: why`, of the first field that pydantic refused; `whole` where it is none."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or whole
+    return f"wrong at {where}: {first['msg']}"

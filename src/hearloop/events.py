@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
-from hearloop.errors import InvalidInput
+from hearloop.errors import InvalidInput, first_mistake
 
 __all__ = ["Transcription", "event_id"]
 
@@ -61,10 +61,8 @@ class Transcription:
         try:
             return _ADAPTER.validate_python(dict(value))
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the event"
             raise InvalidInput(
-                f"A transcription event is wrong at {where}: {first['msg']}; "
+                f"A transcription event is {first_mistake(error, 'the event')}; "
                 "the server that wrote it and the monitor that reads it must agree on its fields."
             ) from error
 

@@ -39,7 +39,7 @@ Matrix = npt.NDArray[np.float32]
 """A matrix whose rows are frames."""
 
 SAMPLE_RATE: Final = 16_000
-"""Hz."""
+"""Samples a second of everything we keep: wideband speech, as all of its models expect."""
 MEL_BINS: Final = 80
 FRAME_SECONDS: Final = 0.010
 """Distance between frames; each covers 25 ms."""

@@ -15,7 +15,15 @@ from hearloop import corpora as sources
 from hearloop.audio import SAMPLE_RATE, Limits, decode, digest, encode_flac
 from hearloop.config import Settings
 from hearloop.corpora import CorrectionStore, Rejected, Utterance
-from hearloop.datasets import CutRow, Quarantined, Snapshot, audio_uri, write_snapshot
+from hearloop.datasets import (
+    LONGEST_S,
+    SHORTEST_S,
+    CutRow,
+    Quarantined,
+    Snapshot,
+    audio_uri,
+    write_snapshot,
+)
 from hearloop.errors import InvalidAudio, InvalidInput
 from hearloop.ports import ObjectStore
 from hearloop.quality import measure
@@ -23,12 +31,7 @@ from hearloop.recipe import Corpus
 from hearloop.telemetry import Progress, Silent
 from hearloop.text import normalise
 
-__all__ = ["LONGEST_S", "SHORTEST_S", "ingest"]
-
-SHORTEST_S = 0.3
-"""A spoken "yes" takes longer, in seconds."""
-LONGEST_S = 30.0
-"""Longer recordings hold more than an utterance, in seconds."""
+__all__ = ["ingest"]
 
 _WORKERS = 8
 """Threads: they wait for object storage, and decode and encode outside the interpreter's lock."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-__all__ = ["Event", "EventLog", "EventReader", "ObjectStore", "PipelineLauncher"]
+__all__ = ["DecisionLog", "Event", "EventLog", "EventReader", "ObjectStore", "PipelineLauncher"]
 
 
 class ObjectStore(Protocol):
@@ -81,3 +81,22 @@ class PipelineLauncher(Protocol):
 
     def status(self, run_id: str) -> str:
         """One of `unknown`, `running`, `succeeded`, `failed`."""
+
+
+class DecisionLog(Protocol):
+    """The append-only log of decisions."""
+
+    def append(
+        self,
+        *,
+        kind: str,
+        subject: str,
+        decision: str,
+        reason: str,
+        evidence: Mapping[str, Any],
+        identity: str | None = None,
+    ) -> bool:
+        """Record a decision with its evidence, unless one with its identity is there already.
+
+        Returns whether this call recorded it.
+        """

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from hearloop.errors import ConfigurationError
+from hearloop.errors import ConfigurationError, first_mistake
 
 __all__ = [
     "Corpus",
@@ -181,10 +181,8 @@ class Recipe:
         try:
             return _ADAPTER.validate_json(text)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the document"
             raise ConfigurationError(
-                f"The recipe is wrong at {where}: {first['msg']}; correct it and run again."
+                f"The recipe is {first_mistake(error)}; correct it and run again."
             ) from error
 
 

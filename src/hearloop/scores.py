@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from hearloop.errors import InvalidInput
+from hearloop.errors import InvalidInput, first_mistake
 from hearloop.resampling import Bootstrap, block_sums, bootstrap
 from hearloop.scoring import Edit, ErrorCounts, ScoredUtterance, class_rank, total
 
@@ -94,10 +94,8 @@ class Evaluation:
         try:
             return _ADAPTER.validate_json(text)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the document"
             raise InvalidInput(
-                f"The evaluation is wrong at {where}: {first['msg']}; evaluate again."
+                f"The evaluation is {first_mistake(error)}; evaluate again."
             ) from error
 
     def counts(self, name: str, model: str) -> ErrorCounts:

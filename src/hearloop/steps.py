@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hearloop import composition, run_records
+from hearloop.drift.reference import ARTIFACT as REFERENCE
 from hearloop.errors import IntegrityError, ServiceUnavailable
 from hearloop.recipe import Corpus, CorrectionsCorpus, SyntheticCorpus
 from hearloop.run_material import Run
@@ -43,8 +44,8 @@ __all__ = [
 ROLL_OUT, HOLD = "roll_out", "hold"
 """What the judge decides; the graph branches on it."""
 
-REPORT, REFERENCE, VERDICT = "report.html", "reference.json", "verdict.json"
-"""Files that a run keeps and that are attached to the version."""
+REPORT, VERDICT = "report.html", "verdict.json"
+"""Files that a run keeps and that are attached to the version, beside the monitor's reference."""
 
 log = logging.getLogger(__name__)
 

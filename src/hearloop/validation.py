@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from hearloop.audio import SAMPLE_RATE
-from hearloop.datasets import CutRow
+from hearloop.datasets import LONGEST_S, SHORTEST_S, CutRow
 from hearloop.errors import ValidationFailed
 from hearloop.recipe import (
     Corpus,
@@ -41,10 +41,6 @@ Severity = Literal["critical", "warning"]
 DATA_DOCS = Path("gx/uncommitted/data_docs/local_site")
 """Where Great Expectations leaves the report, below the folder of its file context."""
 
-SHORTEST_S = 0.3
-"""A spoken "yes" takes longer, in seconds."""
-LONGEST_S = 30.0
-"""Longer cuts would be batches of their own, and are mostly failed segmentation, in seconds."""
 MOST_SILENCE = 0.9
 """Share of silent frames above which a cut hardly holds its transcript."""
 MOST_CLIPPING = 0.01

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from hearloop.drift.harm import Harm
-from hearloop.errors import ConfigurationError
+from hearloop.errors import ConfigurationError, first_mistake
 from hearloop.review import AUDITED_CALLS, is_audited
 
 __all__ = [
@@ -74,10 +74,8 @@ class MonitorPolicy:
         try:
             return _ADAPTER.validate_json(text, extra="forbid")
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the document"
             raise ConfigurationError(
-                f"The monitor's policy is wrong at {where}: {first['msg']}; correct it."
+                f"The monitor's policy is {first_mistake(error)}; correct it."
             ) from error
 
 

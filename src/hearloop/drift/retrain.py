@@ -13,11 +13,11 @@ from hearloop.drift.policy import Decision, Evidence, MonitorPolicy, run_id, tri
 from hearloop.drift.runs import Run, Runs
 from hearloop.drift.state import State
 from hearloop.errors import ConfigurationError
-from hearloop.ports import PipelineLauncher
+from hearloop.ports import DecisionLog, PipelineLauncher
 from hearloop.recipe import CorrectionsCorpus, Recipe
 from hearloop.scoring import count_words
 
-__all__ = ["Corrections", "DecisionLog", "Retrains"]
+__all__ = ["Corrections", "Retrains"]
 
 log = logging.getLogger(__name__)
 
@@ -43,22 +43,6 @@ class Corrections(Protocol):
 
     def digest(self, *, after: int = 0, up_to: int | None = None) -> str:
         """Digest of the accepted corrections of the range."""
-
-
-class DecisionLog(Protocol):
-    """The append-only log of decisions."""
-
-    def append(
-        self,
-        *,
-        kind: str,
-        subject: str,
-        decision: str,
-        reason: str,
-        evidence: Mapping[str, Any],
-        identity: str | None = None,
-    ) -> Any:
-        """Record one decision with its evidence; once, where it has an identity."""
 
 
 @dataclass(frozen=True, kw_only=True)

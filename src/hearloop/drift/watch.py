@@ -16,14 +16,14 @@ from hearloop import audio, quality
 from hearloop.drift import detectors, signals
 from hearloop.drift.champion import Champion, Champions, load
 from hearloop.drift.policy import Evidence, MonitorPolicy, ask_for_review, review_share
-from hearloop.drift.retrain import Corrections, DecisionLog, Retrains
+from hearloop.drift.retrain import Corrections, Retrains
 from hearloop.drift.runs import Run, Runs
 from hearloop.drift.signals import SIGNALS, ClosedCall
 from hearloop.drift.state import Alarm, StateStore
 from hearloop.drift.status import describe
 from hearloop.errors import IntegrityError, InvalidInput, NotFound
 from hearloop.events import Transcription
-from hearloop.ports import Event, EventReader, ObjectStore, PipelineLauncher
+from hearloop.ports import DecisionLog, Event, EventReader, ObjectStore, PipelineLauncher
 from hearloop.recipe import Recipe
 
 __all__ = ["Outside", "Watch"]

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from hearloop.errors import InvalidInput
+from hearloop.errors import InvalidInput, first_mistake
 
 __all__ = ["Check", "CheckOutcome", "Outcome", "Verdict"]
 
@@ -56,10 +56,8 @@ class Verdict:
         try:
             return _ADAPTER.validate_json(text)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the document"
             raise InvalidInput(
-                f"The verdict is wrong at {where}: {first['msg']}; judge the evaluation again."
+                f"The verdict is {first_mistake(error)}; judge the evaluation again."
             ) from error
 
 

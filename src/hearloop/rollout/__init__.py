@@ -2,7 +2,6 @@
 
 from hearloop.rollout.loop import (
     Clock,
-    DecisionLog,
     ModelRegistry,
     RolloutStore,
     Router,
@@ -23,7 +22,6 @@ from hearloop.rollout.rule import (
 __all__ = [
     "Action",
     "Clock",
-    "DecisionLog",
     "Evidence",
     "ModelRegistry",
     "Reading",

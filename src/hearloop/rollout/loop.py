@@ -7,11 +7,12 @@ carried out, and every action may be carried out twice.
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from hearloop.errors import ConfigurationError, ServiceUnavailable, VersionRefused
+from hearloop.ports import DecisionLog
 from hearloop.recipe import RolloutPolicy
 from hearloop.rollout.rule import (
     Action,
@@ -28,7 +29,6 @@ from hearloop.telemetry import Progress
 
 __all__ = [
     "Clock",
-    "DecisionLog",
     "ModelRegistry",
     "RolloutStore",
     "Router",
@@ -76,22 +76,6 @@ class ModelRegistry(Protocol):
 
     def promote(self, version: str) -> None:
         """Move the champion alias to `version`."""
-
-
-class DecisionLog(Protocol):
-    """The append-only log of decisions."""
-
-    def append(
-        self,
-        *,
-        kind: str,
-        subject: str,
-        decision: str,
-        reason: str,
-        evidence: Mapping[str, Any],
-        identity: str,
-    ) -> bool:
-        """Record one decision with its evidence, unless one with its identity is there."""
 
 
 class Clock(Protocol):

@@ -23,6 +23,8 @@ from hearloop.files import write_atomically
 from hearloop.ports import ObjectStore
 from hearloop.recipe import TrainingConfig
 from hearloop.training.request import (
+    FAILURE,
+    SUMMARY,
     FeatureSet,
     StagedTraining,
     TrainingRequest,
@@ -33,7 +35,6 @@ __all__ = ["Launcher", "TorchrunLauncher", "train"]
 
 log = logging.getLogger(__name__)
 
-_SUMMARY: Final = "summary.json"
 _RESTARTS: Final = 2
 """How often torchrun starts the workers again when one dies; they go on from the checkpoint."""
 _PR_SET_PDEATHSIG: Final = 1
@@ -85,7 +86,7 @@ def train(
         return done
     work.mkdir(parents=True, exist_ok=True)
     summary = launcher.run(request, base_bundle=base_bundle, output=output, work=work)
-    write_atomically(work / _SUMMARY, summary.to_json().encode())
+    write_atomically(work / SUMMARY, summary.to_json().encode())
     return summary
 
 
@@ -93,7 +94,7 @@ def _finished(request: TrainingRequest, output: Path, work: Path) -> TrainingSum
     """The summary of an earlier call with the same request whose bundle is still whole."""
     try:
         trained = verify(output).training == request.digest
-        return TrainingSummary.from_json((work / _SUMMARY).read_bytes()) if trained else None
+        return TrainingSummary.from_json((work / SUMMARY).read_bytes()) if trained else None
     except (IntegrityError, OSError, ValueError):
         return None
 
@@ -122,11 +123,11 @@ class TorchrunLauncher:
             output=output,
         )
         (work / "staged.json").write_text(staged.to_json(), encoding="utf-8")
-        (work / "failure.json").unlink(missing_ok=True)
+        (work / FAILURE).unlink(missing_ok=True)
         status = _torchrun(work / "staged.json", request.config.workers)
         if status:
             raise TrainingFailed(_reason(status, work))
-        return TrainingSummary.from_json((work / _SUMMARY).read_bytes())
+        return TrainingSummary.from_json((work / SUMMARY).read_bytes())
 
 
 def _torchrun(staged: Path, workers: int) -> int:
@@ -155,7 +156,7 @@ def _end_with_parent() -> None:
 
 def _reason(status: int, work: Path) -> str:
     try:
-        failure = json.loads((work / "failure.json").read_text(encoding="utf-8"))
+        failure = json.loads((work / FAILURE).read_text(encoding="utf-8"))
         return str(failure["message"])
     except (OSError, ValueError, KeyError):
         return (

@@ -14,7 +14,7 @@ from hearloop import feature_archive
 from hearloop.bundle import FILES, MANIFEST, verify
 from hearloop.errors import NotFound
 from hearloop.ports import ObjectStore
-from hearloop.training.request import StagedTraining, TrainingRequest, TrainingSummary
+from hearloop.training.request import SUMMARY, StagedTraining, TrainingRequest, TrainingSummary
 
 __all__ = ["RemoteTraining"]
 
@@ -41,7 +41,7 @@ class RemoteTraining:
     def answered(self) -> TrainingSummary | None:
         """The summary once the training is over, None before."""
         try:
-            return TrainingSummary.from_json(self._objects.get(f"{self.folder}/summary.json"))
+            return TrainingSummary.from_json(self._objects.get(f"{self.folder}/{SUMMARY}"))
         except NotFound:
             return None
 
@@ -75,7 +75,7 @@ class RemoteTraining:
         """Store the trained bundle, then the summary."""
         self._put_bundle(bundle, "bundle")
         body = summary.to_json().encode()
-        self._objects.put(f"{self.folder}/summary.json", body, content_type="application/json")
+        self._objects.put(f"{self.folder}/{SUMMARY}", body, content_type="application/json")
 
     def _get_checkpoint(self, folder: Path) -> None:
         stored = list(self._objects.list(f"{self.folder}/checkpoints/"))

@@ -3,19 +3,26 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import TypeAdapter
 
 from hearloop.recipe import TrainingConfig
 
 __all__ = [
+    "FAILURE",
+    "SUMMARY",
     "Candidate",
     "FeatureSet",
     "StagedTraining",
     "TrainingRequest",
     "TrainingSummary",
 ]
+
+SUMMARY: Final = "summary.json"
+"""What a training that is over leaves in its folder: a `TrainingSummary`."""
+FAILURE: Final = "failure.json"
+"""What one that failed leaves there: the `kind` of its error and the `message`."""
 
 Role = Literal["new", "replay"]
 

@@ -32,13 +32,12 @@ from hearloop.training.checkpoints import Checkpoints, restore
 from hearloop.training.curves import Curves, progress_bar
 from hearloop.training.judging import word_error_rate
 from hearloop.training.loop import Step, Trainer
-from hearloop.training.request import Candidate, StagedTraining, TrainingSummary
+from hearloop.training.request import FAILURE, SUMMARY, Candidate, StagedTraining, TrainingSummary
 
-__all__ = ["STOPPED", "SUMMARY", "Material", "Stopped", "load_material", "run"]
+__all__ = ["STOPPED", "Material", "Stopped", "load_material", "run"]
 
 log = logging.getLogger(__name__)
 
-SUMMARY: Final = "summary.json"
 STOPPED: Final = 128 + signal.SIGTERM
 """Exit status after SIGTERM, as shells count it: the checkpoint is written, run again to go on."""
 _CHECKPOINT_STEPS: Final = 100
@@ -319,4 +318,4 @@ def new_network(train: list[Example], vocabulary: int, seed: int) -> Network:
 def write_failure(work: Path, error: Exception) -> None:
     """Leave the reason of a failure for the launcher."""
     body = {"kind": type(error).__name__, "message": str(error)}
-    write_atomically(work / "failure.json", json.dumps(body).encode())
+    write_atomically(work / FAILURE, json.dumps(body).encode())
