@@ -17,13 +17,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from hearloop.training.loop import Trainer
+from hearloop.training.request import CHECKPOINTS_KEPT
 
 __all__ = ["Checkpoints", "restore"]
 
 log = logging.getLogger(__name__)
 
-_KEPT: Final = 2
-"""Newest checkpoints that are kept: the second is there if the first turns out damaged."""
 _SUFFIX: Final = ".safetensors"
 
 
@@ -63,7 +62,7 @@ class Checkpoints:
             temporary.unlink(missing_ok=True)
             raise
         _flush_folder(self.folder)
-        for old in self.paths()[_KEPT:]:
+        for old in self.paths()[CHECKPOINTS_KEPT:]:
             old.unlink()
         return path
 

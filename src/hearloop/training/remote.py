@@ -2,7 +2,7 @@
 
 s3://<bucket>/trainings/<digest>/request.json
 s3://<bucket>/trainings/<digest>/base/…          the bundle to start from
-s3://<bucket>/trainings/<digest>/checkpoints/…   the newest one goes on after a lost pod
+s3://<bucket>/trainings/<digest>/checkpoints/…   the newest whole one goes on after a lost pod
 s3://<bucket>/trainings/<digest>/bundle/…        the answer: bundle, then summary.json
 s3://<bucket>/trainings/<digest>/summary.json
 """
@@ -13,8 +13,15 @@ from pathlib import Path
 from hearloop import feature_archive
 from hearloop.bundle import FILES, MANIFEST, verify
 from hearloop.errors import NotFound
+from hearloop.files import write_atomically
 from hearloop.ports import ObjectStore
-from hearloop.training.request import SUMMARY, StagedTraining, TrainingRequest, TrainingSummary
+from hearloop.training.request import (
+    CHECKPOINTS_KEPT,
+    SUMMARY,
+    StagedTraining,
+    TrainingRequest,
+    TrainingSummary,
+)
 
 __all__ = ["RemoteTraining"]
 
@@ -50,11 +57,11 @@ class RemoteTraining:
         self._get_bundle("bundle", output)
 
     def stage(self) -> StagedTraining:
-        """Fetch everything that a worker needs to this machine, the newest checkpoint too."""
+        """Fetch everything that a worker needs to this machine, the newest checkpoints too."""
         request = TrainingRequest.from_json(self._objects.get(f"{self.folder}/request.json"))
         work = self._cache / "trainings" / request.digest
         base = self._get_bundle("base", work / "base") if request.base else None
-        self._get_checkpoint(work / "checkpoints")
+        self._get_checkpoints(work / "checkpoints")
         shards = [
             tuple(feature_archive.fetch(one.archive, self._objects, self._cache))
             for one in request.sets
@@ -64,12 +71,11 @@ class RemoteTraining:
         )
 
     def keep(self, checkpoint: Path) -> None:
-        """Store a checkpoint and forget those before it."""
+        """Store a checkpoint and forget all but the one before it."""
         uri = f"{self.folder}/checkpoints/{checkpoint.name}"
         self._objects.put(uri, checkpoint.read_bytes())
-        for older in list(self._objects.list(f"{self.folder}/checkpoints/")):
-            if older < uri:
-                self._objects.delete(older)
+        for old in self._checkpoints()[CHECKPOINTS_KEPT:]:
+            self._objects.delete(old)
 
     def answer(self, bundle: Path, summary: TrainingSummary) -> None:
         """Store the trained bundle, then the summary."""
@@ -77,12 +83,14 @@ class RemoteTraining:
         body = summary.to_json().encode()
         self._objects.put(f"{self.folder}/{SUMMARY}", body, content_type="application/json")
 
-    def _get_checkpoint(self, folder: Path) -> None:
-        stored = list(self._objects.list(f"{self.folder}/checkpoints/"))
-        if not stored:
-            return
+    def _get_checkpoints(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / stored[-1].rpartition("/")[2]).write_bytes(self._objects.get(stored[-1]))
+        for uri in self._checkpoints():
+            write_atomically(folder / uri.rpartition("/")[2], self._objects.get(uri))
+
+    def _checkpoints(self) -> list[str]:
+        """URIs of the stored checkpoints, the newest first."""
+        return sorted(self._objects.list(f"{self.folder}/checkpoints/"), reverse=True)
 
     def _put_bundle(self, directory: Path, name: str) -> None:
         for file in _BUNDLE:

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from hearloop.recipe import TrainingConfig
 
 __all__ = [
+    "CHECKPOINTS_KEPT",
     "FAILURE",
     "SUMMARY",
     "Candidate",
@@ -23,6 +24,9 @@ SUMMARY: Final = "summary.json"
 """What a training that is over leaves in its folder: a `TrainingSummary`."""
 FAILURE: Final = "failure.json"
 """What one that failed leaves there: the `kind` of its error and the `message`."""
+
+CHECKPOINTS_KEPT: Final = 2
+"""Newest checkpoints that are kept: the second is there if the first turns out damaged."""
 
 Role = Literal["new", "replay"]
 
