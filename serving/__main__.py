@@ -15,8 +15,8 @@ from serving.settings import ServerSettings
 
 __all__ = ["main"]
 
-QUIET = ("kserve.trace", "uvicorn.access")
-"""Loggers that write a line for each request: the metrics count them."""
+QUIET = ("kserve.trace", "uvicorn.access", "uvicorn.error")
+"""Loggers that write lines for each request or connection: the metrics count them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

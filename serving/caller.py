@@ -14,7 +14,7 @@ The values become keys of objects and events, so only a plain alphabet is taken.
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from hearloop.errors import InvalidInput
@@ -35,6 +35,7 @@ CALL = "x-hearloop-call"
 SPEAKER = "x-hearloop-speaker"
 CONSENT = "x-hearloop-consent"
 TENANT = "x-hearloop-tenant"
+TRACE = ("traceparent", "tracestate")
 MODEL_VERSION = "x-hearloop-model-version"
 CONFIDENCE = "x-hearloop-confidence"
 
@@ -53,6 +54,8 @@ class Caller:
     tenant: str = ""
     consent: bool = True
     """Whether the recording may be kept; the gate says so where the caller said nothing."""
+    trace: Mapping[str, str] = field(default_factory=dict)
+    """Headers that name the caller's trace (W3C Trace Context)."""
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Self:
@@ -63,6 +66,7 @@ class Caller:
             speaker=_name(headers, SPEAKER),
             tenant=headers.get(TENANT, ""),
             consent=_yes(headers, CONSENT),
+            trace={name: headers[name] for name in TRACE if name in headers},
         )
 
     def numbered(self, count: int) -> list[Self]:

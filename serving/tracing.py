@@ -42,8 +42,7 @@ def span(name: str, headers: Mapping[str, str]) -> Iterator[trace.Span]:
 
 
 @contextmanager
-def stage(name: str, parent: trace.Span | None) -> Iterator[None]:
+def stage(name: str, parent: trace.Span) -> Iterator[None]:
     """A part of `parent`, which may be worked on in another thread."""
-    context = trace.set_span_in_context(parent) if parent is not None else None
-    with _tracer.start_as_current_span(name, context=context):
+    with _tracer.start_as_current_span(name, context=trace.set_span_in_context(parent)):
         yield

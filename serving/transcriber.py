@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from opentelemetry.trace import Span
+
 from hearloop.audio import Audio
 from hearloop.decoding import Transcript
 from hearloop.errors import InvalidInput
 from hearloop.recogniser import Recogniser
-from serving import metrics
+from serving import metrics, tracing
 from serving.caller import CONFIDENCE, MODEL_VERSION, REQUEST_ID, Caller
 from serving.refusals import Busy, RecognitionFailed
 from serving.request_log import Answered, RequestLog
@@ -76,22 +78,27 @@ class Transcriber:
         self._waiting += 1
         metrics.QUEUE_LENGTH.inc()
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._pool, self._answer, utterance, caller, time.monotonic()
-            )
+            with tracing.span("utterance", caller.trace) as traced:
+                return await asyncio.get_running_loop().run_in_executor(
+                    self._pool, self._answer, utterance, caller, time.monotonic(), traced
+                )
         finally:
             self._waiting -= 1
             metrics.QUEUE_LENGTH.dec()
 
-    def _answer(self, utterance: bytes | Audio, caller: Caller, arrived: float) -> Answer:
+    def _answer(
+        self, utterance: bytes | Audio, caller: Caller, arrived: float, traced: Span
+    ) -> Answer:
         received_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         try:
-            audio = self._decode(utterance) if isinstance(utterance, bytes) else utterance
+            with tracing.stage("decode", traced):
+                audio = self._decode(utterance) if isinstance(utterance, bytes) else utterance
         except InvalidInput:
             metrics.REQUESTS.labels("", "refused").inc()
             raise
         session, recogniser = self._versions.choose(caller.call, caller.request_id)
-        version, transcript = self._recognise(audio, session, recogniser, caller)
+        with tracing.stage("recognise", traced):
+            version, transcript = self._recognise(audio, session, recogniser, caller)
         metrics.LATENCY.labels(version).observe(time.monotonic() - arrived)
         self._request_log.put(
             Answered(

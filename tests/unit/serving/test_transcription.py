@@ -69,7 +69,11 @@ def test_what_is_no_recording_is_422_and_the_server_lives(serving: Server, body:
 
 @pytest.mark.parametrize(
     ("form", "status"),
-    [({"model": "whisper-1"}, 404), ({"language": "de"}, 400), ({"response_format": "diarized_json"}, 400)],
+    [
+        ({"model": "whisper-1"}, 404),
+        ({"language": "de"}, 400),
+        ({"response_format": "diarized_json"}, 400),
+    ],
 )
 def test_the_file_route_refuses_what_it_does_not_do(
     serving: Server, form: dict[str, str], status: int
