@@ -79,7 +79,7 @@ locals {
         metric     = "FreeStorageSpace"
         dimensions = local.database
         statistic  = "Minimum"
-        below      = 5e9 # bytes
+        below      = 5000000000 # bytes
       }
     },
     !local.following ? {} : {

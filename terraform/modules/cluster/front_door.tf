@@ -32,6 +32,7 @@ resource "aws_vpc_security_group_egress_rule" "gateway" {
 
 resource "aws_lb" "front_door" {
   # checkov:skip=CKV2_AWS_28:A web application firewall reads HTTP; this load balancer passes TLS through, and the gateway refuses requests.
+  # checkov:skip=CKV_AWS_150:Protected from deletion unless var.disposable, which only staging is.
   name                             = var.name
   load_balancer_type               = "network"
   subnets                          = var.public_subnet_ids
@@ -74,6 +75,7 @@ resource "aws_lb_listener" "https" {
 
 # Nodes enter and leave the target group with their scaling group; GPU nodes carry no gateway.
 resource "aws_autoscaling_attachment" "gateway" {
+  # checkov:skip=CKV2_AWS_15:The scaling groups are EKS's own; Kubernetes drains and replaces what is unhealthy.
   for_each = { for name, group in var.node_groups : name => group if !group.gpu }
 
   autoscaling_group_name = aws_eks_node_group.this[each.key].resources[0].autoscaling_groups[0].name

@@ -12,7 +12,7 @@ variable "log_groups" {
   description = "Log groups of the platform and the days that each keeps."
   type        = map(number)
   default = {
-    pods  = 90
+    pods  = 365
     audit = 731
   }
 

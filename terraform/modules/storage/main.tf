@@ -6,12 +6,6 @@ locals {
 
   # Events are the local broker's own files: MSK keeps its log itself, so that there is nothing to copy.
   replicated = var.replica == null ? toset([]) : toset(["audio", "snapshots", "artifacts"])
-
-  # All five, for what each bucket has.
-  buckets = merge(
-    { for holds, bucket in aws_s3_bucket.this : holds => bucket },
-    { logs = aws_s3_bucket.logs },
-  )
 }
 
 resource "aws_s3_bucket" "this" {
@@ -25,23 +19,12 @@ resource "aws_s3_bucket" "this" {
   tags = { Holds = each.key }
 }
 
-resource "aws_s3_bucket" "logs" {
-  # checkov:skip=CKV2_AWS_62:Nothing listens for access logs.
-  # checkov:skip=CKV_AWS_144:Access logs stay in the region that they describe.
-  # checkov:skip=CKV_AWS_145:S3 and load balancers deliver their logs to SSE-S3 buckets only, not to one with a customer's key.
-  # checkov:skip=CKV_AWS_18:A log of the log bucket would log itself.
-  bucket        = "${var.global_name}-logs"
-  force_destroy = var.disposable
-
-  tags = { Holds = "logs" }
-}
-
 # --- closed to the public
 
 resource "aws_s3_bucket_public_access_block" "this" {
-  for_each = local.buckets
+  for_each = local.holds
 
-  bucket                  = each.value.id
+  bucket                  = aws_s3_bucket.this[each.key].id
   block_public_acls       = true
   block_public_policy     = true
   ignore_public_acls      = true
@@ -49,9 +32,9 @@ resource "aws_s3_bucket_public_access_block" "this" {
 }
 
 resource "aws_s3_bucket_ownership_controls" "this" {
-  for_each = local.buckets
+  for_each = local.holds
 
-  bucket = each.value.id
+  bucket = aws_s3_bucket.this[each.key].id
 
   rule {
     object_ownership = "BucketOwnerEnforced" # ACLs are off: policies alone decide
@@ -61,9 +44,9 @@ resource "aws_s3_bucket_ownership_controls" "this" {
 # --- encrypted
 
 resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
-  for_each = aws_s3_bucket.this
+  for_each = local.holds
 
-  bucket = each.value.id
+  bucket = aws_s3_bucket.this[each.key].id
 
   rule {
     bucket_key_enabled = true # one KMS call for many objects, not one for each
@@ -75,22 +58,12 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
   }
 }
 
-resource "aws_s3_bucket_server_side_encryption_configuration" "logs" {
-  bucket = aws_s3_bucket.logs.id
-
-  rule {
-    apply_server_side_encryption_by_default {
-      sse_algorithm = "AES256"
-    }
-  }
-}
-
 # --- versions, and how long things are kept
 
 resource "aws_s3_bucket_versioning" "this" {
-  for_each = local.buckets
+  for_each = local.holds
 
-  bucket = each.value.id
+  bucket = aws_s3_bucket.this[each.key].id
 
   versioning_configuration {
     status = "Enabled"
@@ -98,9 +71,9 @@ resource "aws_s3_bucket_versioning" "this" {
 }
 
 resource "aws_s3_bucket_lifecycle_configuration" "this" {
-  for_each = aws_s3_bucket.this
+  for_each = local.holds
 
-  bucket     = each.value.id
+  bucket     = aws_s3_bucket.this[each.key].id
   depends_on = [aws_s3_bucket_versioning.this]
 
   # An erased person's audio is gone for good when its old versions are: this bounds it.
@@ -146,36 +119,12 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
   }
 }
 
-resource "aws_s3_bucket_lifecycle_configuration" "logs" {
-  bucket     = aws_s3_bucket.logs.id
-  depends_on = [aws_s3_bucket_versioning.this]
-
-  rule {
-    id     = "retention"
-    status = "Enabled"
-
-    filter {}
-
-    expiration {
-      days = var.log_days
-    }
-
-    noncurrent_version_expiration {
-      noncurrent_days = 7
-    }
-
-    abort_incomplete_multipart_upload {
-      days_after_initiation = 2
-    }
-  }
-}
-
 # --- who read what
 
 resource "aws_s3_bucket_logging" "this" {
-  for_each = aws_s3_bucket.this
+  for_each = local.holds
 
-  bucket        = each.value.id
+  bucket        = aws_s3_bucket.this[each.key].id
   target_bucket = aws_s3_bucket.logs.id
   target_prefix = "${each.key}/"
 
@@ -184,8 +133,8 @@ resource "aws_s3_bucket_logging" "this" {
 
 # Request metrics, for the alarms.
 resource "aws_s3_bucket_metric" "this" {
-  for_each = aws_s3_bucket.this
+  for_each = local.holds
 
-  bucket = each.value.id
+  bucket = aws_s3_bucket.this[each.key].id
   name   = "all"
 }

@@ -1,4 +1,4 @@
-# What every bucket refuses, whoever asks; and what may write to the one for access logs.
+# What every bucket refuses, whoever asks.
 
 data "aws_caller_identity" "current" {}
 
@@ -6,7 +6,7 @@ data "aws_partition" "current" {}
 
 locals {
   refuse = {
-    for holds, bucket in local.buckets : holds => [
+    for holds, bucket in merge(aws_s3_bucket.this, { logs = aws_s3_bucket.logs }) : holds => [
       {
         Sid       = "OnlyOverTls"
         Effect    = "Deny"
@@ -28,9 +28,9 @@ locals {
 }
 
 resource "aws_s3_bucket_policy" "this" {
-  for_each = aws_s3_bucket.this
+  for_each = local.holds
 
-  bucket     = each.value.id
+  bucket     = aws_s3_bucket.this[each.key].id
   depends_on = [aws_s3_bucket_public_access_block.this]
 
   policy = jsonencode({
@@ -42,43 +42,8 @@ resource "aws_s3_bucket_policy" "this" {
         Effect    = "Deny"
         Principal = { AWS = "*" }
         Action    = "s3:PutObject"
-        Resource  = "${each.value.arn}/*"
+        Resource  = "${aws_s3_bucket.this[each.key].arn}/*"
         Condition = { StringNotEqualsIfExists = { "s3:x-amz-server-side-encryption-aws-kms-key-id" = var.key_arn } }
-      },
-    ])
-  })
-}
-
-resource "aws_s3_bucket_policy" "logs" {
-  bucket     = aws_s3_bucket.logs.id
-  depends_on = [aws_s3_bucket_public_access_block.this]
-
-  policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = concat(local.refuse["logs"], [
-      {
-        Sid       = "AccessLogsOfOurBuckets"
-        Effect    = "Allow"
-        Principal = { Service = "logging.s3.amazonaws.com" }
-        Action    = "s3:PutObject"
-        Resource  = "${aws_s3_bucket.logs.arn}/*"
-        Condition = { StringEquals = { "aws:SourceAccount" = data.aws_caller_identity.current.account_id } }
-      },
-      {
-        Sid       = "AccessLogsOfTheFrontDoor"
-        Effect    = "Allow"
-        Principal = { Service = "delivery.logs.amazonaws.com" }
-        Action    = "s3:PutObject"
-        Resource  = "${aws_s3_bucket.logs.arn}/front-door/AWSLogs/${data.aws_caller_identity.current.account_id}/*"
-        Condition = { StringEquals = { "aws:SourceAccount" = data.aws_caller_identity.current.account_id } }
-      },
-      {
-        Sid       = "MayTheFrontDoorDeliver"
-        Effect    = "Allow"
-        Principal = { Service = "delivery.logs.amazonaws.com" }
-        Action    = "s3:GetBucketAcl"
-        Resource  = aws_s3_bucket.logs.arn
-        Condition = { StringEquals = { "aws:SourceAccount" = data.aws_caller_identity.current.account_id } }
       },
     ])
   })

@@ -54,7 +54,7 @@ run "the_api_is_closed_and_secrets_are_encrypted" {
   }
 
   assert {
-    condition     = aws_eks_access_policy_association.admin["operators"].access_scope[0].type == "cluster"
+    condition     = aws_eks_access_entry.admin["operators"].principal_arn == var.admin_role_arns["operators"] && aws_eks_access_policy_association.admin["operators"].access_scope[0].type == "cluster"
     error_message = "Administrators get in."
   }
 }

@@ -16,7 +16,7 @@ variables {
 
   limits = {
     failed  = { means = "m", namespace = "AWS/SQS", metric = "ApproximateNumberOfMessagesVisible", dimensions = {}, statistic = "Maximum", above = 0 }
-    storage = { means = "m", namespace = "AWS/RDS", metric = "FreeStorageSpace", dimensions = {}, statistic = "Minimum", below = 5e9 }
+    storage = { means = "m", namespace = "AWS/RDS", metric = "FreeStorageSpace", dimensions = {}, statistic = "Minimum", below = 5000000000 }
   }
 }
 

@@ -10,15 +10,15 @@ variables {
 
 run "no_bucket_is_public" {
   assert {
-    condition = length(aws_s3_bucket_public_access_block.this) == 5 && alltrue([
-      for block in aws_s3_bucket_public_access_block.this :
+    condition = length(aws_s3_bucket_public_access_block.this) == 4 && alltrue([
+      for block in concat(values(aws_s3_bucket_public_access_block.this), [aws_s3_bucket_public_access_block.logs]) :
       block.block_public_acls && block.block_public_policy && block.ignore_public_acls && block.restrict_public_buckets
     ])
     error_message = "Each of the five buckets has all four public doors closed."
   }
 
   assert {
-    condition     = alltrue([for controls in aws_s3_bucket_ownership_controls.this : controls.rule[0].object_ownership == "BucketOwnerEnforced"])
+    condition     = alltrue([for controls in concat(values(aws_s3_bucket_ownership_controls.this), [aws_s3_bucket_ownership_controls.logs]) : controls.rule[0].object_ownership == "BucketOwnerEnforced"])
     error_message = "No bucket listens to ACLs."
   }
 
@@ -53,7 +53,7 @@ run "everything_is_encrypted_on_disk_and_on_the_way" {
 
 run "what_is_deleted_can_be_brought_back_and_is_gone_in_the_end" {
   assert {
-    condition     = alltrue([for versioning in aws_s3_bucket_versioning.this : versioning.versioning_configuration[0].status == "Enabled"])
+    condition     = alltrue([for versioning in concat(values(aws_s3_bucket_versioning.this), [aws_s3_bucket_versioning.logs]) : versioning.versioning_configuration[0].status == "Enabled"])
     error_message = "Each bucket keeps versions."
   }
 
