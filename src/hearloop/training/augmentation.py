@@ -15,8 +15,9 @@ __all__ = ["augment", "band_limit", "gain", "mask", "stretch"]
 _STRETCH: Final = (-0.05, 0.15)
 """Shares by which speech is made longer. Hardly shorter: brisk speech would then have more
 characters than the network has outputs."""
-_GAIN_NATS: Final = 0.7
-"""Log energy is shifted by up to this much: 3 dB up or down."""
+_GAIN_NATS: Final = (-4.6, 1.4)
+"""Range in which log energy is shifted, from 20 dB softer to 6 dB louder: telephones and
+microphones differ by as much, and a model that never heard soft speech hears nothing in it."""
 _FREQUENCY_MASKS: Final = 2
 _MASKED_BINS: Final = 10
 _TIME_MASKS: Final = 2
@@ -49,8 +50,8 @@ def stretch(features: Matrix, rng: np.random.Generator) -> Matrix:
 
 
 def gain(features: Matrix, rng: np.random.Generator) -> Matrix:
-    """Make (t, 80) features up to 3 dB louder or softer."""
-    return np.maximum(features + np.float32(rng.uniform(-_GAIN_NATS, _GAIN_NATS)), FLOOR)
+    """Make (t, 80) features up to 20 dB softer or 6 dB louder."""
+    return np.maximum(features + np.float32(rng.uniform(*_GAIN_NATS)), FLOOR)
 
 
 def band_limit(features: Matrix, rng: np.random.Generator) -> Matrix:

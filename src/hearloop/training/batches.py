@@ -11,10 +11,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.signal import fftconvolve
 from torch import Tensor
 
 from hearloop.architecture import Architecture
-from hearloop.features import FLOOR, FRAME_SECONDS, MEL_BINS, Matrix, log_mel
+from hearloop.features import FLOOR, FRAME_SECONDS, MEL_BINS, SAMPLE_RATE, Matrix, log_mel
 from hearloop.training.augmentation import augment
 
 __all__ = ["Batch", "BatchPlan", "Example", "assemble", "collate", "noise_examples"]
@@ -25,6 +26,13 @@ enough to mix."""
 _NOISE_SECONDS: Final = (1.0, 4.0)
 _NOISE_LEVEL: Final = (-80.0, -15.0)
 """Range of the noise examples, in dB to full scale."""
+_TONE_HZ: Final = (80.0, 3000.0)
+"""From the hum of the mains to the signals of a telephone network."""
+_KNOCKS_PER_SECOND: Final = (0.5, 8.0)
+_KNOCK_SECONDS: Final = (0.002, 0.03)
+"""Time in which a knock falls to a third: a key, a cup on a table."""
+
+_Noise = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +153,7 @@ def collate(
 
 
 def noise_examples(count: int, seed: int) -> list[Example]:
-    """Noise of many levels and colours in which nobody speaks: silence has to stay silent."""
+    """Hiss, tones and knocks of many levels: where nobody speaks, nothing is to be written."""
     rng = np.random.default_rng([seed, 1])
     return [
         Example(id=f"noise-{number}", features=_noise(rng), ids=(), text="")
@@ -155,9 +163,36 @@ def noise_examples(count: int, seed: int) -> list[Example]:
 
 def _noise(rng: np.random.Generator) -> Matrix:
     length = round(rng.uniform(*_NOISE_SECONDS) / FRAME_SECONDS) * 160
+    kind = _NOISES[rng.integers(len(_NOISES))]
+    samples = kind(rng, length) + 0.02 * _hiss(rng, length)
+    level = 10 ** (rng.uniform(*_NOISE_LEVEL) / 20)
+    return log_mel((samples / samples.std() * level).astype(np.float32))
+
+
+def _hiss(rng: np.random.Generator, length: int) -> _Noise:
     spectrum = np.fft.rfft(rng.normal(size=length))
     # Power falls as 1 / f^colour: white, pink, brown and what lies between.
     spectrum /= np.maximum(np.arange(len(spectrum)), 1) ** (rng.uniform(0.0, 2.0) / 2)
     samples = np.fft.irfft(spectrum, length)
-    level = 10 ** (rng.uniform(*_NOISE_LEVEL) / 20)
-    return log_mel((samples / samples.std() * level).astype(np.float32))
+    return np.asarray(samples / samples.std())
+
+
+def _tones(rng: np.random.Generator, length: int) -> _Noise:
+    """One to three steady tones, every other time with pauses between them."""
+    times = np.arange(length) / SAMPLE_RATE
+    pitches = rng.uniform(*_TONE_HZ, size=rng.integers(1, 4))
+    sounds = np.sin(2 * np.pi * pitches[:, None] * times + rng.uniform(0, 6.3)).sum(axis=0)
+    on = times % rng.uniform(0.2, 2.0) < rng.uniform(0.1, 1.0)
+    return np.asarray(sounds * on if rng.random() < 0.5 else sounds)
+
+
+def _knocks(rng: np.random.Generator, length: int) -> _Noise:
+    """Clicks, taps and knocks: bursts that die away."""
+    onsets = np.zeros(length)
+    count = rng.poisson(rng.uniform(*_KNOCKS_PER_SECOND) * length / SAMPLE_RATE) + 1
+    onsets[rng.integers(0, length, count)] = rng.uniform(0.2, 1.0, count)
+    decay = np.exp(-np.arange(SAMPLE_RATE // 10) / (rng.uniform(*_KNOCK_SECONDS) * SAMPLE_RATE))
+    return np.asarray(fftconvolve(onsets, decay)[:length] * _hiss(rng, length))
+
+
+_NOISES: Final = (_hiss, _tones, _knocks)

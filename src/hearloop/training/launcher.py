@@ -133,8 +133,11 @@ class TorchrunLauncher:
 def _torchrun(staged: Path, workers: int) -> int:
     """Run the workers to their end; returns torchrun's exit status."""
     cores = len(os.sched_getaffinity(0))
-    environment = os.environ | {
+    environment = {
+        # As many threads as cores, unless somebody knows better: on a machine that does other
+        # work as well, threads that wait for each other are slower than one.
         "OMP_NUM_THREADS": str(max(1, cores // workers)),
+        **os.environ,
         "GLOO_SOCKET_IFNAME": "lo",
     }
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]

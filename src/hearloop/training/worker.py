@@ -44,7 +44,7 @@ _CHECKPOINT_STEPS: Final = 100
 """Steps between checkpoints: 10 s of work are lost at most, and 0.1 s is spent on each."""
 _DEV_SHARE: Final = 0.2
 """Share of the steps between two looks at the development set."""
-_NOISE_SHARE: Final = 0.03
+_NOISE_SHARE: Final = 0.05
 """Noise without speech, relative to the number of utterances."""
 
 
