@@ -132,24 +132,23 @@ class TorchrunLauncher:
 
 def _torchrun(staged: Path, workers: int) -> int:
     """Run the workers to their end; returns torchrun's exit status."""
-    cores = len(os.sched_getaffinity(0))
-    environment = {
-        # As many threads as cores, unless somebody knows better: on a machine that does other
-        # work as well, threads that wait for each other are slower than one.
-        "OMP_NUM_THREADS": str(max(1, cores // workers)),
-        **os.environ,
-        "GLOO_SOCKET_IFNAME": "lo",
-    }
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", str(workers), "--max-restarts", str(_RESTARTS)]
     command += ["-m", "hearloop.training", str(staged)]
-    process = subprocess.Popen(command, env=environment, preexec_fn=_end_with_parent)
+    process = subprocess.Popen(command, env=_environment(workers), preexec_fn=_end_with_parent)
     try:
         return process.wait()
     except BaseException:
         process.terminate()
         process.wait()
         raise
+
+
+def _environment(workers: int) -> dict[str, str]:
+    """As many threads as cores, unless whoever started us asks for another number: on a machine
+    that does other work too, threads that wait for each other are slower than one."""
+    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    return {"OMP_NUM_THREADS": str(threads), **os.environ, "GLOO_SOCKET_IFNAME": "lo"}
 
 
 def _end_with_parent() -> None:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,12 @@ def test_a_failure_without_a_reason_says_where_to_look(tmp_path: Path, left: str
     if left is not None:
         (tmp_path / "failure.json").write_text(left)
     assert "torchrun ended with status 9" in launcher._reason(9, tmp_path)
+
+
+def test_workers_share_the_cores_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    threads = [launcher._environment(workers)["OMP_NUM_THREADS"] for workers in (1, 2, 16)]
+    assert threads == ["8", "4", "1"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert launcher._environment(2)["OMP_NUM_THREADS"] == "3"
