@@ -40,6 +40,7 @@ export function setUpSpeaking({ transcripts, say, fail }) {
 
   function show(on) {
     record.setAttribute('aria-pressed', on);
+    level.parentElement.classList.toggle('on', on);
     document.getElementById('record-label').textContent = on ? 'Stop' : 'Start speaking';
     if (!on) { level.style.transform = 'scaleX(0)'; partial.textContent = ''; }
   }

@@ -27,6 +27,9 @@ MOST_LISTED: Final = 100
 _RANKED: Final = 300
 """Utterances of each kind that are ranked against each other: 900 take about 50 ms."""
 
+_SHORTEST_SILENCE: Final = 1.0
+"""Seconds: in less than that nobody has said something that the recogniser missed entirely."""
+
 _UNWEIGHABLE: Final = 0.0
 """Stands in for the plausibility of an answer whose recording cannot be read, so that it is not
 asked about again."""
@@ -122,14 +125,19 @@ class ReviewQueue:
         return self._objects.get(self._store.get(request_id)["audio_uri"])
 
     def enrol(self, events: Iterable[Event]) -> int:
-        """Put up what was answered; an event that is none of ours is passed over."""
+        """Put up what was answered; an event that is none of ours is passed over.
+
+        So is a short silence: a stream often ends with one.
+        """
         transcriptions = []
         for event in events:
             try:
                 transcriptions.append(Transcription.from_json(event.value))
             except InvalidInput as error:
                 log.error("Event %d of partition %d: %s", event.offset, event.partition, error)
-        return self._store.enrol(transcriptions)
+        return self._store.enrol(
+            one for one in transcriptions if one.text or one.audio_seconds >= _SHORTEST_SILENCE
+        )
 
     def ask(self) -> bool:
         """Ask the version in service about one answer; False when there is none to ask about."""

@@ -47,6 +47,9 @@ def event(number: int, confidence: float) -> dict[str, Any]:
     ).to_json()
 
 
+SHORT_SILENCE = event(0, 0.0) | {"request_id": "r8", "text": "", "audio_seconds": 0.1}
+
+
 @dataclass
 class Weigher:
     """Says how far each text is off, and what it was asked."""
@@ -84,7 +87,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     events = [event(0, 0.9), event(1, 0.2), event(2, 0.5)]
     reviews.enrol(
         Event(topic="t", partition=0, offset=at, key="", value=value)
-        for at, value in enumerate([{"text": "no event"}, *events])
+        for at, value in enumerate([{"text": "no event"}, SHORT_SILENCE, *events])
     )
     for number in range(2):
         objects.put(f"s3://bucket/audio/{number}.flac", FLAC)
