@@ -38,6 +38,7 @@ from hearloop.corpora.espeak import Voice, speak
 from hearloop.features import SAMPLE_RATE
 from hearloop.recogniser import Recogniser
 from hearloop.rollout import Traffic
+from hearloop.storage.events import create_topics
 from hearloop.storage.objects import S3Objects
 from serving import feedback, review
 from serving.access import Gate
@@ -145,6 +146,7 @@ def served(
             "kafka": broker.kafka.model_copy(update=topics),
         }
     )
+    create_topics(settings)
     recogniser = Recogniser.load(write_random_bundle(folder / "bundle", seed=1))
     with serving(settings, recogniser) as url:
         yield Served(url, settings, folder)
@@ -268,7 +270,7 @@ def test_by_keyboard_alone_a_word_is_played_and_the_transcript_corrected(
     expect(page.locator("#transcripts .play")).to_be_focused()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    area = page.get_by_label("What was said")
+    area = page.locator("#transcripts textarea")
     expect(area).to_be_focused()
     page.keyboard.press("Escape")
     expect(page.locator("#transcripts .correct")).to_be_focused()
