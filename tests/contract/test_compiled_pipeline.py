@@ -62,6 +62,14 @@ def documents(path: Path) -> list[Document]:
     return found
 
 
+def reviewed(path: Path) -> list[Document]:
+    """What people review: not the list of settings, which follows the code and is tested below."""
+    pipeline, platforms = documents(path)
+    for executor in executors([pipeline, platforms]).values():
+        executor["configMapAsEnv"][0].pop("keyToEnv")
+    return [pipeline, platforms]
+
+
 def tasks(pipeline: Document) -> Iterator[tuple[str, Document]]:
     """Every step with its task, those inside of branches too."""
     for graph in (pipeline["root"], *pipeline["components"].values()):
@@ -79,7 +87,7 @@ def test_the_compiled_pipeline_is_the_reviewed_one(folder: Path, name: str) -> N
     golden = GOLDEN / name
     options = " ".join([*COMPILED[name], "--output", str(golden.relative_to(ROOT))])
 
-    assert documents(folder / name) == documents(golden), (
+    assert reviewed(folder / name) == reviewed(golden), (
         "The compiled pipeline differs from the reviewed copy. Look at the difference, and when "
         f"it is meant: python -m pipelines compile {options}"
     )

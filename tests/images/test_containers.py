@@ -234,10 +234,10 @@ def test_the_monitor_watches_and_carries_the_reviewed_pipeline(
         carried = container.run("cat", "pipelines/continuous_learning.yaml")
         assert container.stop() == 0, container.log
 
-    documents = [list(yaml.safe_load_all(text)) for text in (carried, GOLDEN.read_text())]
-    for found in documents:
-        found[0].pop("sdkVersion")
-    assert documents[0] == documents[1]
+    pipelines = [next(yaml.safe_load_all(text)) for text in (carried, GOLDEN.read_text())]
+    for found in pipelines:
+        found.pop("sdkVersion")
+    assert pipelines[0] == pipelines[1]
 
 
 def test_the_server_ends_when_it_is_told_to(served: Served) -> None:
