@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warnings.filterwarnings("ignore", "ORJSONResponse is deprecated")  # KServe 0.21 answers by it
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(_no_refusal)
     settings = Settings()
     http_port = chosen.http_port or urlsplit(settings.serving_url).port or DEFAULT_HTTP_PORT
     serve(
@@ -41,6 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ServerSettings(),
         Listening(http_host=chosen.http_host, http_port=http_port, grpc_port=chosen.grpc_port),
     )
+
+
+def _no_refusal(record: logging.LogRecord) -> bool:
+    """uvicorn calls each stream that was refused with a status an error of ours."""
+    return "without completing handshake" not in record.getMessage()
 
 
 if __name__ == "__main__":
