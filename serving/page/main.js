@@ -26,6 +26,7 @@ setUpSpeaking({ transcripts, say, fail });
 const VIEWS = { speak: { enter() {}, leave() {} }, review };
 
 function show() {
+  say('');
   const chosen = VIEWS[location.hash.slice(1)] ? location.hash.slice(1) : 'speak';
   for (const [name, view] of Object.entries(VIEWS)) {
     byId(name).hidden = name !== chosen;
