@@ -53,6 +53,10 @@ class KafkaSettings(BaseModel):
     sasl_password: SecretStr = SecretStr("")
     transcriptions_topic: str = "hearloop.transcriptions"
     corrections_topic: str = "hearloop.corrections"
+    call_audio_topic: str = "hearloop.calls.audio"
+    """Live audio of calls, keyed by call, as `serving.calls` reads it."""
+    call_transcripts_topic: str = "hearloop.calls.transcripts"
+    """What was said in them. It has as many partitions as the audio."""
 
 
 class TrainJobSettings(BaseModel):

@@ -23,7 +23,7 @@ from hearloop.config import Settings
 from hearloop.errors import ServiceUnavailable
 from hearloop.ports import Event
 
-__all__ = ["KafkaEventLog", "KafkaEventReader", "create_topics"]
+__all__ = ["KafkaEventLog", "KafkaEventReader", "connection", "create_topics"]
 
 PARTITIONS = 3
 """Of a topic that we create: up to three readers of a group share the work."""
@@ -63,7 +63,7 @@ class KafkaEventLog:
     def __init__(self, settings: Settings) -> None:
         self._producer = Producer(
             {
-                **_connection(settings),
+                **connection(settings),
                 "enable.idempotence": True,
                 "linger.ms": LINGER_MS,
                 "queue.buffering.max.messages": QUEUED_MESSAGES,
@@ -112,7 +112,7 @@ class KafkaEventReader:
         self._server = settings.kafka.bootstrap_servers
         self._consumer = Consumer(
             {
-                **_connection(settings),
+                **connection(settings),
                 "group.id": group,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
@@ -191,10 +191,16 @@ class KafkaEventReader:
 def create_topics(settings: Settings) -> None:
     """Create the topics of the settings unless they exist. Raises ServiceUnavailable."""
     kafka = settings.kafka
-    admin = AdminClient(_connection(settings), logger=log)
+    admin = AdminClient(connection(settings), logger=log)
     try:
         there = admin.list_topics(timeout=ADMIN_SECONDS).topics
-        missing = {kafka.transcriptions_topic, kafka.corrections_topic} - there.keys()
+        wanted = {
+            kafka.transcriptions_topic,
+            kafka.corrections_topic,
+            kafka.call_audio_topic,
+            kafka.call_transcripts_topic,
+        }
+        missing = wanted - there.keys()
         topics = [NewTopic(topic, num_partitions=PARTITIONS) for topic in sorted(missing)]
         if topics:
             for created in admin.create_topics(topics).values():
@@ -214,16 +220,17 @@ def _settle(created: Any) -> None:
             raise
 
 
-def _connection(settings: Settings) -> dict[str, Any]:
+def connection(settings: Settings) -> dict[str, Any]:
+    """How librdkafka reaches the broker of the settings."""
     kafka = settings.kafka
-    connection: dict[str, Any] = {
+    found: dict[str, Any] = {
         "bootstrap.servers": kafka.bootstrap_servers,
         "security.protocol": kafka.security_protocol,
     }
     if kafka.sasl_mechanism:
-        connection |= {
+        found |= {
             "sasl.mechanism": kafka.sasl_mechanism,
             "sasl.username": kafka.sasl_username,
             "sasl.password": kafka.sasl_password.get_secret_value(),
         }
-    return connection
+    return found

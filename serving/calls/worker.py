@@ -1,0 +1,306 @@
+"""A member of the consumer group: reads pieces of calls, publishes what was said in them."""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+
+from hearloop.config import Settings
+from hearloop.errors import ConfigurationError, InvalidInput, Overloaded, ServiceUnavailable
+from hearloop.features import Samples
+from hearloop.recogniser import Recogniser
+from hearloop.storage.events import connection
+from hearloop.streaming import Ended, Engine, Event, LiveStream
+from hearloop.streaming import Final as FinalResult
+from serving.caller import Caller
+from serving.calls.call import Call, Published
+from serving.calls.history import published_since
+from serving.calls.pieces import Piece, Record, piece
+from serving.request_log import Answered, RequestLog
+
+__all__ = ["GROUP", "Worker"]
+
+GROUP: Final = "hearloop-calls"
+
+MOST_CALLS: Final = 512
+"""Calls at once: more than a machine keeps up with, so that its speed is what limits them."""
+
+SESSION_MS: Final = 6_000
+"""A dead member's partitions move on after so long; the default is 45 s."""
+
+COMMIT_SECONDS: Final = 1.0
+
+SILENT_SECONDS: Final = 60.0
+"""A call that sends nothing for so long has ended."""
+
+AHEAD_SECONDS: Final = 10.0
+"""Audio of a call that may wait for the recogniser: what is behind stays in Kafka."""
+
+PAUSE_SECONDS: Final = 0.01
+
+FLUSH_SECONDS: Final = 10.0
+
+log = logging.getLogger(__name__)
+
+
+class Worker:
+    """One member. Everything but the recogniser runs in the thread that calls `run`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        model_version: str,
+        recogniser: Recogniser,
+        request_log: RequestLog,
+    ) -> None:
+        self._settings = settings
+        self._audio = settings.kafka.call_audio_topic
+        self._transcripts = settings.kafka.call_transcripts_topic
+        self._model_version = model_version
+        self._request_log = request_log
+        self._engine = Engine(recogniser, most_streams=MOST_CALLS)
+        self._events: queue.SimpleQueue[tuple[Call, Event]] = queue.SimpleQueue()
+        self._calls: dict[tuple[int, str], Call] = {}
+        self._published: dict[int, dict[tuple[str, int], Published]] = {}
+        self._next: dict[int, int] = {}
+        self._failure: KafkaError | None = None
+        self._committed_at = 0.0
+        self._consumer = self._joined()
+        self._producer = Producer(
+            {**connection(settings), "enable.idempotence": True, "linger.ms": 5}, logger=log
+        )
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until told to stop; live calls go on with another member of the group.
+
+        Raises ServiceUnavailable when the broker refuses a transcript: nothing is committed
+        then, and whoever comes next publishes it.
+        """
+        try:
+            while not stop.is_set():
+                message = self._consumer.poll(PAUSE_SECONDS)
+                if message is not None:
+                    self._read(message)
+                self._tell()
+                if time.monotonic() - self._committed_at > COMMIT_SECONDS:
+                    self._end_silent()
+                    self._commit()
+        finally:
+            self._consumer.close()  # revokes, and so commits
+            self._engine.close(0.0)
+
+    def _joined(self) -> Consumer:
+        consumer = Consumer(
+            {
+                **connection(self._settings),
+                "group.id": GROUP,
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "session.timeout.ms": SESSION_MS,
+                "heartbeat.interval.ms": SESSION_MS // 3,
+            },
+            logger=log,
+        )
+        self._check_partitions(consumer)
+        consumer.subscribe(
+            [self._audio],
+            on_assign=self._assigned,
+            on_revoke=self._revoked,
+            on_lost=lambda _, partitions: self._abandon(partitions),
+        )
+        return consumer
+
+    def _check_partitions(self, consumer: Consumer) -> None:
+        topics = consumer.list_topics(timeout=FLUSH_SECONDS).topics
+        audio, transcripts = (
+            len(topics[name].partitions) if name in topics else 0
+            for name in (self._audio, self._transcripts)
+        )
+        if not 0 < audio <= transcripts:
+            raise ConfigurationError(
+                f"The topic {self._audio} has {audio} partitions and {self._transcripts} has "
+                f"{transcripts}; create both with as many (`hearloop prepare topics`)."
+            )
+
+    # Partitions come and go.
+
+    def _assigned(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        for committed in consumer.committed(list(partitions), timeout=FLUSH_SECONDS):
+            number, offset = committed.partition, max(0, committed.offset)
+            self._published[number] = published_since(self._settings, number, offset)
+            self._next[number] = offset
+            log.info("Partition %d is read from offset %d on", number, offset)
+
+    def _revoked(self, _: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        """Whoever gets the partitions next sees all that we have published."""
+        self._tell()
+        self._commit()
+        self._abandon(partitions)
+
+    def _abandon(self, partitions: Sequence[TopicPartition]) -> None:
+        gone = {one.partition for one in partitions}
+        for key in [key for key in self._calls if key[0] in gone]:
+            self._calls.pop(key).stream.close()
+        for number in gone:
+            self._published.pop(number, None)
+            self._next.pop(number, None)
+
+    # Pieces come in.
+
+    def _read(self, message: Message) -> None:
+        if message.error() is not None:
+            log.warning("The event log says: %s", message.error())
+            return
+        try:
+            self._take(piece(message))
+        except InvalidInput as error:
+            log.error(
+                "Piece %d of partition %d is passed over: %s",
+                message.offset(), message.partition(), error,
+            )  # fmt: skip
+        self._next[message.partition() or 0] = (message.offset() or 0) + 1
+
+    def _take(self, piece: Piece) -> None:
+        key = piece.place.partition, piece.call
+        while key in self._calls and self._calls[key].finished:  # the next call of that name
+            self._tell()
+            time.sleep(PAUSE_SECONDS)
+        call = self._calls.get(key) or self._opened(piece)
+        if call is None:
+            return
+        call.take(piece)
+        while call.stream.waiting_s > AHEAD_SECONDS:
+            self._tell()
+            time.sleep(PAUSE_SECONDS)
+
+    def _opened(self, first: Piece) -> Call | None:
+        """A call that begins here; None where the piece belongs to one that has ended."""
+        known = self._published[first.place.partition]
+        for (name, began), published in known.items():
+            over = published.ended_at
+            if name == first.call and over is not None and began <= first.place.offset <= over:
+                return None
+        if first.last and not first.audio:  # late news of a call that silence has ended
+            return None
+        published = known.get((first.call, first.place.offset), Published())
+        while True:
+            try:
+                call = Call(first, published, self._model_version, self._stream_of)
+            except Overloaded as error:
+                log.warning("Call %s waits: %s", first.call, error)
+                self._wait_for_room(error.retry_after_s)
+            else:
+                self._calls[first.place.partition, first.call] = call
+                return call
+
+    def _stream_of(self, call: Call) -> LiveStream:
+        return self._engine.open(lambda event: self._events.put((call, event)))
+
+    def _wait_for_room(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self._tell()
+            self._end_silent()
+            time.sleep(PAUSE_SECONDS)
+
+    def _end_silent(self) -> None:
+        before = time.monotonic() - SILENT_SECONDS
+        for call in self._calls.values():
+            if call.heard_at < before:
+                call.finish()
+
+    # Records go out.
+
+    def _tell(self) -> None:
+        """Publish what the recogniser has found since."""
+        while True:
+            try:
+                call, event = self._events.get_nowait()
+            except queue.Empty:
+                break
+            if self._calls.get((call.began.partition, call.name)) is call:
+                self._hear(call, event)
+        self._producer.poll(0)
+        if self._failure is not None:
+            raise ServiceUnavailable(
+                f"The event log refused a transcript: {self._failure.str()}; check that it runs."
+            )
+
+    def _hear(self, call: Call, event: Event) -> None:
+        if isinstance(event, FinalResult):
+            record = call.said(event)
+            samples = call.recording.take(event.start_s, event.end_s)
+            if record is not None:
+                self._publish(record)
+                self._keep(call, record, samples)
+        elif isinstance(event, Ended):
+            if event.error is not None:
+                raise event.error
+            record = call.ended()
+            self._publish(record)
+            del self._calls[call.began.partition, call.name]
+            self._published[call.began.partition][call.name, call.began.offset] = Published(
+                ended_at=record.until
+            )
+
+    def _publish(self, record: Record) -> None:
+        self._producer.produce(
+            self._transcripts,
+            partition=record.began.partition,
+            key=record.call,
+            value=record.to_json(),
+            on_delivery=self._delivered,
+        )
+
+    def _delivered(self, error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            self._failure = error
+
+    def _keep(self, call: Call, record: Record, samples: Samples) -> None:
+        """Log the utterance like any other: people may correct it, the monitor watches it."""
+        if not len(samples) or record.transcript is None:
+            return
+        self._request_log.put(
+            Answered(
+                caller=Caller(
+                    request_id=f"call-{record.id[:32]}", call=call.name, consent=call.consent
+                ),
+                model_version=self._model_version,
+                samples=samples,
+                transcript=record.transcript,
+                received_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            )
+        )
+
+    def _commit(self) -> None:
+        """Commit what no live call needs any more, once all that was said is acknowledged."""
+        self._committed_at = time.monotonic()
+        if self._producer.flush(FLUSH_SECONDS) or self._failure or not self._next:
+            return
+        oldest = dict(self._next)
+        for (partition, _), call in self._calls.items():
+            oldest[partition] = min(oldest[partition], call.began.offset)
+        offsets = [TopicPartition(self._audio, p, offset) for p, offset in oldest.items()]
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:  # read again by whoever has the partitions then
+            log.warning("The event log did not take a commit: %s", error.args[0].str())
+        for partition, offset in oldest.items():
+            self._forget_before(partition, offset)
+
+    def _forget_before(self, partition: int, offset: int) -> None:
+        known = self._published[partition]
+        for key in [k for k, one in known.items() if (one.ended_at or offset) < offset]:
+            del known[key]
