@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 from hearloop.errors import InvalidInput
-from hearloop.hotwords import Hotword
 from hearloop.streaming import Endpointing, StreamOptions
-from hearloop.text import normalise
+from serving.keywords import hotwords
 from serving.pcm import RATES, Pcm
 
 __all__ = ["HEARD", "WORDS", "RealtimeSession"]
@@ -87,16 +86,10 @@ class RealtimeSession:
             return self
         return replace(self, keywords=_strings(given["keywords"], "keywords"))
 
-    def options(self, hotwords: Mapping[str, float]) -> StreamOptions:
-        """For the recogniser; `hotwords` are the tenant's, phrase and boost.
-
-        Raises InvalidTranscript for a phrase that cannot be a transcript.
-        """
-        named = {normalise(phrase): boost for phrase, boost in hotwords.items()}
-        named |= {normalise(phrase): Hotword.boost for phrase in self.keywords}
+    def options(self, tenants: Mapping[str, float]) -> StreamOptions:
+        """For the recogniser, with the tenant's phrases. Raises InvalidTranscript."""
         return StreamOptions(
-            endpointing=self.endpointing,
-            hotwords=tuple(Hotword(phrase=phrase, boost=boost) for phrase, boost in named.items()),
+            endpointing=self.endpointing, hotwords=hotwords(self.keywords, tenants)
         )
 
     def to_json(self, session_id: str) -> dict[str, Any]:

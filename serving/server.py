@@ -131,7 +131,7 @@ def serve(settings: Settings, own: ServerSettings, listening: Listening) -> None
     versions = Versions()
     cores = len(os.sched_getaffinity(0))
     decoders = Decoders(cores)
-    transcriber = Transcriber(versions, request_log, cores, decoders.decode)
+    transcriber = Transcriber(versions, request_log, cores, decoders.decode, own.tenant)
     control = traffic.TrafficControl(
         versions,
         functools.cache(lambda: composition.registry(settings)),

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,11 +13,14 @@ from opentelemetry.trace import Span
 from hearloop.audio import Audio
 from hearloop.decoding import Transcript
 from hearloop.errors import InvalidInput
+from hearloop.hotwords import Hotword, compiled
 from hearloop.recogniser import Recogniser
 from serving import metrics, tracing
 from serving.caller import CONFIDENCE, MODEL_VERSION, REQUEST_ID, Caller
+from serving.keywords import hotwords
 from serving.refusals import Busy, RecognitionFailed
 from serving.request_log import Answered, RequestLog
+from serving.settings import TenantSettings
 from serving.tallies import Outcome, Session
 from serving.versions import Versions
 
@@ -57,37 +60,47 @@ class Transcriber:
         request_log: RequestLog,
         threads: int,
         decode: Callable[[bytes], Audio],
+        tenant: Callable[[str], TenantSettings],
     ) -> None:
         self._versions = versions
         self._decode = decode
+        self._tenant = tenant
         self._request_log = request_log
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="recogniser")
         self._waiting = 0
 
-    async def transcribe(self, utterance: bytes | Audio, caller: Caller) -> Answer:
-        """Transcribe one utterance, encoded or decoded.
+    async def transcribe(
+        self, utterance: bytes | Audio, caller: Caller, keywords: Sequence[str] = ()
+    ) -> Answer:
+        """Transcribe one utterance, encoded or decoded; `keywords` are phrases to expect.
 
-        Raises InvalidAudio, ServiceUnavailable (no model, or too many waiting) or
-        RecognitionFailed.
+        Raises InvalidAudio, InvalidInput (keywords), ServiceUnavailable (no model, or too many
+        waiting) or RecognitionFailed.
         """
         if self._waiting >= MOST_WAITING:
             raise Busy(
                 f"{self._waiting} utterances are waiting already; try again in a second.",
                 retry_after_s=1.0,
             )
+        expected = hotwords(keywords, self._tenant(caller.tenant).hotwords)
         self._waiting += 1
         metrics.QUEUE_LENGTH.inc()
         try:
             with tracing.span("utterance", caller.trace) as traced:
                 return await asyncio.get_running_loop().run_in_executor(
-                    self._pool, self._answer, utterance, caller, time.monotonic(), traced
+                    self._pool, self._answer, utterance, caller, expected, time.monotonic(), traced
                 )
         finally:
             self._waiting -= 1
             metrics.QUEUE_LENGTH.dec()
 
     def _answer(
-        self, utterance: bytes | Audio, caller: Caller, arrived: float, traced: Span
+        self,
+        utterance: bytes | Audio,
+        caller: Caller,
+        expected: Sequence[Hotword],
+        arrived: float,
+        traced: Span,
     ) -> Answer:
         received_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         try:
@@ -98,7 +111,9 @@ class Transcriber:
             raise
         session, recogniser = self._versions.choose(caller.call, caller.request_id)
         with tracing.stage("recognise", traced):
-            version, transcript = self._recognise(audio, session, recogniser, caller)
+            if expected:
+                compiled(expected, recogniser.tokenizer)  # the caller's mistakes are no version's
+            version, transcript = self._recognise(audio, session, recogniser, caller, expected)
         metrics.LATENCY.labels(version).observe(time.monotonic() - arrived)
         self._request_log.put(
             Answered(
@@ -117,11 +132,16 @@ class Transcriber:
         )
 
     def _recognise(
-        self, audio: Audio, session: Session, recogniser: Recogniser, caller: Caller
+        self,
+        audio: Audio,
+        session: Session,
+        recogniser: Recogniser,
+        caller: Caller,
+        expected: Sequence[Hotword],
     ) -> tuple[str, Transcript]:
         """Recognise with the session's version; where a canary fails, the stable one answers."""
         try:
-            return session.version, self._counted(audio, session, recogniser)
+            return session.version, self._counted(audio, session, recogniser, expected)
         except Exception as error:
             log.exception("Version %s failed on request %s", session.version, caller.request_id)
             stable, fallback = self._versions.stable
@@ -133,11 +153,17 @@ class Transcriber:
                 f"The recogniser failed on this utterance; report request {caller.request_id}."
             ) from error
 
-    def _counted(self, audio: Audio, session: Session, recogniser: Recogniser) -> Transcript:
+    def _counted(
+        self,
+        audio: Audio,
+        session: Session,
+        recogniser: Recogniser,
+        expected: Sequence[Hotword],
+    ) -> Transcript:
         """Recognise, and count how the version dealt with it."""
         began = time.monotonic()
         try:
-            transcript = recogniser.transcribe(audio.samples)
+            transcript = recogniser.transcribe(audio.samples, hotwords=expected)
         except Exception:
             self._versions.count(session, "failed", time.monotonic() - began)
             metrics.REQUESTS.labels(session.version, "failed").inc()

@@ -40,15 +40,19 @@ def create_router(transcriber: Transcriber, model_name: str) -> APIRouter:
         granularities: Annotated[
             list[Granularity] | None, Form(alias="timestamp_granularities[]")
         ] = None,
+        keywords: Annotated[list[str] | None, Form(alias="keywords[]")] = None,
     ) -> Response:
-        """Transcribe one uploaded file; `stream` sends the text as events, piece by piece."""
+        """Transcribe one uploaded file; `stream` sends the text as events, piece by piece, and
+        `keywords` are phrases to expect."""
         if model != model_name:
             raise NotFound(f"The model {model[:60]!r} is not served here; ask for {model_name!r}.")
         if language not in LANGUAGES:
             raise InvalidInput(
                 f"The language {language[:20]!r} is not served; send one of {sorted(LANGUAGES)}."
             )
-        answer = await transcriber.transcribe(await file.read(), Caller.of(request.headers))
+        answer = await transcriber.transcribe(
+            await file.read(), Caller.of(request.headers), keywords or ()
+        )
         if stream:
             return StreamingResponse(
                 _events(answer), media_type="text/event-stream", headers=answer.headers

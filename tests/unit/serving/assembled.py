@@ -103,7 +103,7 @@ def assembled(folder: Path, shelf: Shelf, own: ServerSettings = ASKS_NOBODY) -> 
     log = RequestLog(settings, InMemoryObjects(), events)
     versions = Versions()
     gate = Gate(own)
-    transcriber = Transcriber(versions, log, 2, decode)
+    transcriber = Transcriber(versions, log, 2, decode, own.tenant)
     live = Live(versions, log, most_streams=4)
     store = SqlTrafficStore(engine(settings), settings.model_name)
     control = TrafficControl(versions, lambda: shelf, store, folder, precision="fp32")

@@ -84,7 +84,9 @@ def test_an_utterance_without_a_word_counts_as_empty(
 ) -> None:
     server.versions.swap(Traffic(stable="1"), recognisers)
     silent = recognisers["1"].transcribe(noise(0.02))
-    monkeypatch.setattr(Recogniser, "transcribe", lambda *_: replace(silent, text="", words=()))
+    monkeypatch.setattr(
+        Recogniser, "transcribe", lambda *_, **__: replace(silent, text="", words=())
+    )
     with counted("hearloop_empty_results_total"):
         serving_text = server.client.post(FILE, files={"file": FLAC}).json()["text"]
     assert serving_text == ""

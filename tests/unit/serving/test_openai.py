@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 from openai import APIStatusError, AsyncOpenAI, NotFoundError
 
-from tests.unit.serving.assembled import FLAC, Server
+from hearloop.hotwords import Hotword
+from hearloop.recogniser import Recogniser
+from tests.unit.serving.assembled import FLAC, Server, heard
 
 pytestmark = pytest.mark.anyio
 
@@ -78,6 +80,20 @@ async def test_streamed_events_add_up_to_the_text(
     assert "".join(deltas) == expected["1"]
     assert events[-1].type == "transcript.text.done"
     assert events[-1].text == expected["1"]
+
+
+async def test_keywords_are_listened_for(
+    client: AsyncOpenAI, recognisers: dict[str, Recogniser]
+) -> None:
+    recogniser = recognisers["1"]
+    expect = [Hotword(phrase="abab")]
+    answer = await client.audio.transcriptions.create(
+        file=FILE, model="hearloop", keywords=["ABAB"]
+    )
+    assert answer.text == recogniser.transcribe(heard(), hotwords=expect).text
+    with pytest.raises(APIStatusError) as caught:
+        await client.audio.transcriptions.create(file=FILE, model="hearloop", keywords=["xyz"])
+    assert caught.value.status_code in (400, 422)
 
 
 async def test_refusals_reach_the_client_as_its_own_errors(client: AsyncOpenAI) -> None:
