@@ -63,9 +63,7 @@ def main() -> None:
 def up(
     free_ports: Annotated[
         bool,
-        typer.Option(
-            "--free-ports", help="Use ports that are free instead of the usual."
-        ),
+        typer.Option("--free-ports", help="Use ports that are free instead of the usual."),
     ] = False,
 ) -> None:
     """Start the embedded stack and leave it running; print each address."""
@@ -115,21 +113,15 @@ def prepare(
 
 @app.command()
 def lineage(
-    version: Annotated[
-        str, typer.Argument(help="A version of the model, or `champion`.")
-    ],
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Everything, as JSON.")
-    ] = False,
+    version: Annotated[str, typer.Argument(help="A version of the model, or `champion`.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
     """List the snapshots and corrections that a version and its parents learnt from."""
     registry = composition.registry(Settings())
     if version == "champion":
         champion = registry.champion()
         if champion is None:
-            raise ConfigurationError(
-                "No version is champion yet; run a pipeline first."
-            )
+            raise ConfigurationError("No version is champion yet; run a pipeline first.")
         version = champion
     found = registry.lineage(version)
     if as_json:
@@ -146,22 +138,16 @@ def promote(
     settings = Settings()
     registry = composition.registry(settings)
     before = registry.champion()
-    composition.router(settings).write(
-        Traffic(stable=version)
-    )  # refused: the champion stays
+    composition.router(settings).write(Traffic(stable=version))  # refused: the champion stays
     registry.promote(version)
-    print(
-        f"Version {version} serves all calls and is champion; it was {before or 'nobody'}."
-    )
+    print(f"Version {version} serves all calls and is champion; it was {before or 'nobody'}.")
 
 
 @app.command()
 def transcribe(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(
-            metavar="FILE…", help="Recordings.", exists=True, dir_okay=False
-        ),
+        typer.Argument(metavar="FILE…", help="Recordings.", exists=True, dir_okay=False),
     ] = None,
     from_microphone: Annotated[
         bool, typer.Option("--microphone", help="Listen until Ctrl+C instead.")
@@ -181,9 +167,7 @@ def _transcribe_files(files: Sequence[Path], client: Client) -> None:
     """Texts on stdout; progress and what else is known on stderr."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bars = [
-            progress.add_task(path.name, total=path.stat().st_size) for path in files
-        ]
+        bars = [progress.add_task(path.name, total=path.stat().st_size) for path in files]
         for path, bar in zip(files, bars, strict=True):
             size = path.stat().st_size
 

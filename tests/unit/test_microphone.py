@@ -18,18 +18,10 @@ def test_without_the_package_it_says_how_to_get_it(
 
 
 def test_without_portaudio_or_a_device_it_says_so() -> None:
-    sounddevice = (
-        pytest.importorskip("sounddevice", exc_type=ImportError)
-        if portaudio()
-        else None
-    )
-    if sounddevice and any(
-        one["max_input_channels"] for one in sounddevice.query_devices()
-    ):
+    sounddevice = pytest.importorskip("sounddevice", exc_type=ImportError) if portaudio() else None
+    if sounddevice and any(one["max_input_channels"] for one in sounddevice.query_devices()):
         pytest.skip("this machine has a microphone")
-    with pytest.raises(
-        ConfigurationError, match=r"PortAudio|No microphone can be used"
-    ):
+    with pytest.raises(ConfigurationError, match=r"PortAudio|No microphone can be used"):
         next(blocks(threading.Event()))
 
 
