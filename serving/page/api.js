@@ -12,10 +12,13 @@ export const you = {
   },
 };
 
+export const TOKEN_NEEDED = 'token-needed'; // an event of the window
+
 export class Refused extends Error {
   constructor(status, sentence) {
     super(sentence);
     this.status = status;
+    if (status === 401) dispatchEvent(new Event(TOKEN_NEEDED));
   }
 }
 
@@ -99,10 +102,10 @@ export const claim = async (requestId) => (await ask('POST', item(requestId, 'cl
 export const skip = (requestId) => ask('POST', item(requestId, 'skip'), me());
 export const recording = async (requestId) => (await ask('GET', item(requestId, 'audio'))).blob();
 
-// A browser cannot put a header on a WebSocket: a token that lives for minutes travels instead.
+// A browser cannot put a header on a WebSocket, nor see why one is refused: a token that lives for
+// minutes travels instead, and asking for it tells what is wrong.
 export async function realtimeKey() {
-  if (!you.token) return null;
   const body = { session: { type: 'transcription' } };
   const secret = await (await ask('POST', '/openai/v1/realtime/client_secrets', body)).json();
-  return secret.value ?? secret.client_secret.value;
+  return secret.value;
 }

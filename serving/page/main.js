@@ -1,6 +1,6 @@
 // Puts the page together: who you are, which view is shown, what is said to you.
 
-import { you } from './api.js';
+import { TOKEN_NEEDED, you } from './api.js';
 import { setUpReview } from './review.js';
 import { setUpSpeaking } from './speak.js';
 import { Transcripts } from './transcripts.js';
@@ -54,6 +54,10 @@ byId('you').addEventListener('keydown', (event) => {
   byId('you').querySelector('summary').focus();
 });
 
+addEventListener(TOKEN_NEEDED, () => {
+  byId('you').open = true;
+  byId('token').focus();
+});
 addEventListener('hashchange', show);
 show();
 if (you.name && location.hash !== '#review') review.refresh();

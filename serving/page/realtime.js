@@ -21,9 +21,7 @@ export class Session {
     const url = address('/openai/v1/realtime?intent=transcription');
     url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
     const key = await realtimeKey();
-    this.#socket = key
-      ? new WebSocket(url, ['realtime', `openai-insecure-api-key.${key}`])
-      : new WebSocket(url);
+    this.#socket = new WebSocket(url, ['realtime', `openai-insecure-api-key.${key}`]);
     await new Promise((resolve, reject) => {
       this.#socket.onopen = resolve;
       this.#socket.onclose = () => reject(new Error(

@@ -115,7 +115,7 @@ def serving(settings: Settings, recogniser: Recogniser) -> Iterator[str]:
         versions, lambda: composition.registry(settings), store, settings.cache, precision="fp32"
     )
     weigh = weighing(versions)
-    transcriber = Transcriber(versions, log, 2, decode)
+    transcriber = Transcriber(versions, log, 2, decode, own.tenant)
     mount(app, settings, versions, control, transcriber, live, feedback.desk(settings, weigh), gate)
     versions.swap(Traffic(stable="1"), {"1": recogniser})
     with ExitStack() as stack:
@@ -218,6 +218,20 @@ def test_words_appear_while_somebody_speaks_and_stay_when_they_stop(page: Page) 
     assert "% sure" in str(word.get_attribute("title"))
     text = " ".join(said.locator(".word").all_inner_texts())
     assert text in page.locator("#announced").inner_text()
+
+
+def test_whoever_has_no_token_is_asked_for_one(browser: Browser, served: Served) -> None:
+    context = browser.new_context(permissions=["microphone"])
+    page = context.new_page()
+    page.goto(f"{served.url}/page/")
+    page.get_by_role("button", name="Start speaking").press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("token", timeout=MOST_MS)
+    expect(page.locator("#token")).to_be_focused()
+    page.locator("#token").fill(TOKEN)
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Start speaking").press("Enter")
+    expect(page.get_by_role("button", name="Stop")).to_be_visible(timeout=MOST_MS)
+    context.close()
 
 
 def test_a_file_becomes_words_that_sound_when_they_are_clicked(page: Page, served: Served) -> None:
