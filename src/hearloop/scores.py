@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from hearloop.errors import InvalidInput, first_mistake
@@ -128,8 +129,11 @@ class Evaluation:
     def invented_words_per_minute(self, model: str) -> float:
         """Words that a model hears in recordings without speech; 0 when there is none."""
         minutes = sum(clip.seconds for clip in self.clips) / 60
-        words = sum(len(clip.heard[model].split()) for clip in self.clips)
-        return words / minutes if minutes else 0.0
+        return float(self.words_invented(model).sum()) / minutes if minutes else 0.0
+
+    def words_invented(self, model: str) -> NDArray[np.float64]:
+        """Words that a model hears in each recording without speech."""
+        return np.array([len(clip.heard[model].split()) for clip in self.clips], np.float64)
 
     def metrics(self) -> dict[str, float]:
         """The figures to log with a run, as `set.metric.model` and `set.source.wer.model`."""

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -137,6 +139,13 @@ def test_a_champion_that_invents_words_does_not_excuse_many_more() -> None:
     assert gate(adapted(heard=heard), POLICY).outcome == "pass"
     heard = {CHAMPION: "yes", CHALLENGER: "yes no"}
     assert gate(adapted(heard=heard), POLICY).outcome == "reject"
+
+
+def test_a_word_more_than_a_champion_that_invents_words_too_is_chance() -> None:
+    full = adapted(heard={CHAMPION: "yes", CHALLENGER: "yes"})
+    (one,) = {clip.kind: clip for clip in full.clips}.values()
+    once = replace(one, heard={CHAMPION: "yes", CHALLENGER: "yes no"})
+    assert gate(replace(full, clips=(*full.clips[:-1], once)), POLICY).outcome == "pass"
 
 
 def test_harm_in_one_slice_rejects_though_the_whole_set_stands() -> None:

@@ -20,10 +20,12 @@ slices at once (Bonferroni), and slices pass by Holm's procedure.
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from hearloop.gate.comparison import Comparison, compare, points
 from hearloop.gate.verdict import Check, CheckOutcome, Outcome, Verdict
 from hearloop.recipe import GatePolicy
-from hearloop.resampling import holm
+from hearloop.resampling import bootstrap, holm
 from hearloop.scores import (
     CHALLENGER,
     CHAMPION,
@@ -150,17 +152,33 @@ def _within_margin(found: Comparison, *, shown: bool, needed: bool) -> Check:
 
 
 def _silence(evaluation: Evaluation, policy: GatePolicy) -> Check:
-    """The challenger keeps silent where nobody speaks.
+    """The challenger keeps silent where nobody speaks, or at least as well as the champion.
 
-    The clips are the same in each evaluation, so their figures are compared without a test.
+    A champion above the limit is not worth beating by chance: the clips are drawn again and
+    again, and the challenger is rejected when it surely invents more.
     """
     name, unit = "words invented without speech", "words a minute"
-    champion = evaluation.invented_words_per_minute(CHAMPION)
-    limit = max(policy.invented_words_per_minute, champion)
+    limit = policy.invented_words_per_minute
     if not evaluation.clips:
         return _nothing(name, unit, limit=limit)
+    champion = evaluation.invented_words_per_minute(CHAMPION)
     challenger = evaluation.invented_words_per_minute(CHALLENGER)
-    return _limit(name, unit, champion, challenger, limit=limit)
+    if champion <= limit or challenger <= limit:
+        return _limit(name, unit, champion, challenger, limit=limit)
+    more = evaluation.words_invented(CHALLENGER) - evaluation.words_invented(CHAMPION)
+    drawn = bootstrap(more, np.ones(len(more)), resamples=policy.resamples, seed=policy.seed)
+    surely = bool(drawn.bound(1 - policy.confidence) > 0)
+    return Check(
+        name=name,
+        outcome="reject" if surely else "pass",
+        needed=True,
+        unit=unit,
+        champion=champion,
+        challenger=challenger,
+        limit=limit,
+        reason=f"{challenger:.3g} {unit}, {'surely' if surely else 'not surely'} more than the "
+        f"champion's {champion:.3g}, which is above {limit:.3g} too.",
+    )
 
 
 def _limits(challenger: JudgedModel, champion: JudgedModel, policy: GatePolicy) -> list[Check]:

@@ -8,7 +8,7 @@ from hearloop.recipe import TrainingConfig
 from hearloop.training.batches import Example
 from hearloop.training.loop import Trainer, learning_rate
 
-CONFIG = TrainingConfig(steps=100, batch_seconds=4.0, peak_learning_rate=1e-2)
+CONFIG = TrainingConfig(steps=200, batch_seconds=4.0, peak_learning_rate=1e-2)
 
 
 def trainer(config: TrainingConfig = CONFIG) -> Trainer:
