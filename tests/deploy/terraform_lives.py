@@ -11,6 +11,7 @@ from typing import Any
 from tests.deploy import terraform_runs as terraform
 from tests.deploy.terraform_moto import FORGOTTEN, OVERRIDE, copy_of
 
+ENVIRONMENTS = ("staging", "production")
 STATE_BUCKET = "hearloop-state"
 REGIONS = ("eu-central-1", "eu-west-1", "us-east-1")
 
@@ -21,6 +22,8 @@ VARIABLES = {
 }
 
 AT_ONCE = "-parallelism=20"  # most of an apply is waiting
+
+FORGETFUL = {forgotten.resource for forgotten in FORGOTTEN}
 
 INVENTORY = {
     "ec2": ("describe_security_groups", "SecurityGroups", "GroupName"),
@@ -50,8 +53,8 @@ class Life:
     second_writer: terraform.Done
     """A plan while the apply held the lock."""
     second_plan: terraform.Done
-    remembering: dict[str, set[str]]
-    """What the second plan would change were moto's forgetfulness not excused, by resource type."""
+    remembering: set[str]
+    """Types that the second plan would change were moto's forgetfulness not excused; staging's."""
     promotion: dict[str, list[str]]
     """What promoting the standby would do, by address; production alone."""
     resources: list[dict[str, Any]]
@@ -86,7 +89,7 @@ def _lived(environment: str, copy: Path, address: str) -> Life:
         "state": terraform.succeed(place, "state", "pull", **variables),
         "passwords": _passwords(address),
         "during": inventory(address),
-        "remembering": _unexcused(copy, place, variables) if environment == "staging" else {},
+        "remembering": _unexcused(copy, place, variables) if environment == "staging" else set(),
         "promotion": _promotion(place, variables) if environment == "production" else {},
     }
     _destroy(environment, place, variables)
@@ -132,28 +135,25 @@ def _plan_when_locked(place: Path, address: str, variables: dict[str, str]) -> t
     return terraform.run(place, "plan", "-no-color", "-lock-timeout=0s", **variables)
 
 
-def _unexcused(copy: Path, place: Path, variables: dict[str, str]) -> dict[str, set[str]]:
-    """Types and attributes that a plan changes which does not look away from what moto forgets."""
+def _unexcused(copy: Path, place: Path, variables: dict[str, str]) -> set[str]:
+    """Types that a plan changes which does not look away from what moto forgets."""
     kept = {path: path.read_text(encoding="utf-8") for path in copy.glob(f"modules/*/{OVERRIDE}")}
     for path, text in kept.items():
         path.write_text(text.replace("ignore_changes", "# ignore_changes"), encoding="utf-8")
-    changed: dict[str, set[str]] = {}
-    for change in _planned(place, variables):
-        was, will = change["change"]["before"] or {}, change["change"]["after"] or {}
-        unknown = change["change"]["after_unknown"]
-        names = {
-            name
-            for name in {*was, *will}
-            if was.get(name) != will.get(name) and name not in unknown
-        }
-        changed.setdefault(change["type"], set()).update(names)
+    changed = {
+        change["type"]
+        for change in _planned(place, variables, refresh=True)
+        if change["type"] in FORGETFUL or _changes_by_itself(change["change"])
+    }
     for path, text in kept.items():
         path.write_text(text, encoding="utf-8")
-    return {kind: names for kind, names in changed.items() if kind in _forgetful() or names}
+    return changed
 
 
-def _forgetful() -> set[str]:
-    return {forgotten.resource for forgotten in FORGOTTEN}
+def _changes_by_itself(change: dict[str, Any]) -> bool:
+    """Whether a known value changes, not only one that follows from another resource."""
+    was, will, unknown = change["before"] or {}, change["after"] or {}, change["after_unknown"]
+    return any(was.get(name) != will.get(name) and name not in unknown for name in {*was, *will})
 
 
 def _promotion(place: Path, variables: dict[str, str]) -> dict[str, list[str]]:
@@ -161,9 +161,13 @@ def _promotion(place: Path, variables: dict[str, str]) -> dict[str, list[str]]:
     return {each["address"]: each["change"]["actions"] for each in _planned(place, promoted)}
 
 
-def _planned(place: Path, variables: dict[str, str]) -> list[dict[str, Any]]:
+def _planned(
+    place: Path, variables: dict[str, str], *, refresh: bool = False
+) -> list[dict[str, Any]]:
     """The changes of a plan."""
-    terraform.succeed(place, "plan", "-no-color", "-out=planned", **variables)
+    terraform.succeed(
+        place, "plan", "-no-color", f"-refresh={str(refresh).lower()}", "-out=planned", **variables
+    )
     plan = json.loads(terraform.succeed(place, "show", "-json", "planned", **variables))
     return [
         each

@@ -99,10 +99,22 @@ ABSENT = (
         resources=("aws_elasticache_replication_group",),
         reason="ElastiCache makes a replication group without the nodes that are read back",
         override="""
-            resource "aws_elasticache_replication_group" "this" { count = 0 }
+            resource "aws_elasticache_replication_group" "this" {
+              count             = 0
+              subnet_group_name = "none"
+            }
             output "host" { value = "cache.example.com" }
         """,
         call=lambda clients: _nodes_of_a_cache(clients("elasticache")),
+    ),
+    Absent(
+        folder="modules/cache",
+        resources=("aws_elasticache_subnet_group",),
+        reason="ElastiCache does not delete a subnet group (the provider tries for minutes)",
+        override='resource "aws_elasticache_subnet_group" "this" { count = 0 }',
+        call=lambda clients: clients("elasticache").delete_cache_subnet_group(
+            CacheSubnetGroupName="probe"
+        ),
     ),
     Absent(
         folder="modules/cluster",
@@ -159,7 +171,7 @@ FORGOTTEN = (
     ),
     Forgotten(
         resource="aws_eks_node_group",
-        attributes=("remote_access", "scaling_config[0].desired_size"),
+        attributes=("remote_access", "update_config", "scaling_config[0].desired_size"),
         reason="EKS reports an SSH key that nobody gave (desired_size: the module's own)",
     ),
     Forgotten(

@@ -102,7 +102,6 @@ resource "aws_db_instance" "this" {
   port                   = local.port
   multi_az               = var.multi_az
   parameter_group_name   = aws_db_parameter_group.this.name
-  ca_cert_identifier     = "rds-ca-rsa2048-g1"
 
   iam_database_authentication_enabled = true
   auto_minor_version_upgrade          = true

@@ -30,6 +30,11 @@ run "encrypted_and_authenticated" {
   }
 
   assert {
+    condition     = aws_elasticache_subnet_group.this.subnet_ids == toset(var.subnet_ids)
+    error_message = "The cache lies in subnets without a way out."
+  }
+
+  assert {
     condition     = one(aws_security_group.this.ingress).security_groups == toset(["sg-1"])
     error_message = "The cluster comes in, and nobody else."
   }

@@ -1,0 +1,152 @@
+"""Both environments really applied, planned again and destroyed, with moto in the place of AWS."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from hearloop.config import Buckets
+from tests.deploy import terraform_runs as terraform
+from tests.deploy.terraform_lives import ENVIRONMENTS, FORGETFUL, Life
+from tests.deploy.terraform_moto import ABSENT, Absent
+
+pytestmark = pytest.mark.timeout(900)
+
+STAGING_SECONDS = 360  # what the platform's engineers will wait for
+
+WILDCARDS = {
+    "AccountByIamPolicies": "in the policy of a key, * is that key, and the account its owner",
+    "ServicesOnOurBehalf": "in the policy of a key, * is that key",
+    "OnlyOverTls": "a refusal: the wider, the better",
+    "OnlyFromTls12": "a refusal: the wider, the better",
+    "OnlyOurKey": "a refusal: the wider, the better",
+    "SeeWhatThereIs": "the autoscaler describes all or nothing: these calls take no resource",
+    "Trace": "X-Ray's calls take no resource",
+}
+"""Statements that may name any resource, any principal or any action, and why."""
+
+
+@pytest.fixture(params=ENVIRONMENTS)
+def life(request: pytest.FixtureRequest, lives: dict[str, Future[Life]]) -> Life:
+    return lives[request.param].result()
+
+
+def test_staging_is_applied_in_time(lives: dict[str, Future[Life]]) -> None:
+    assert lives["staging"].result().apply_seconds <= STAGING_SECONDS
+
+
+def test_a_second_plan_shows_no_change(life: Life) -> None:
+    assert life.second_plan.returncode == 0, life.second_plan.stdout + life.second_plan.stderr
+
+
+def test_nobody_else_plans_while_the_state_is_locked(life: Life) -> None:
+    assert life.second_writer.returncode == 1
+    assert "Error acquiring the state lock" in life.second_writer.stderr
+
+
+def test_destroy_leaves_nothing(life: Life) -> None:
+    assert len(life.during) > len(life.before) + 50
+    assert life.state_after == ""
+    assert life.after == life.before
+
+
+def test_only_the_online_store_has_its_password_in_the_state(life: Life) -> None:
+    assert len(life.passwords) == 3
+    in_state = {name for name, password in life.passwords.items() if password in life.state}
+    assert {name.split("/")[-1] for name in in_state} <= {"cache"}
+
+
+def test_wildcards_are_those_with_a_reason(life: Life) -> None:
+    wide = {
+        statement.get("Sid", resource["address"])
+        for resource in life.resources
+        for statement in _statements(resource["values"])
+        if _is_wide(statement)
+    }
+    assert wide <= set(WILDCARDS)
+    assert wide >= {"AccountByIamPolicies", "SeeWhatThereIs"}
+
+
+def test_every_bucket_is_closed_encrypted_versioned_and_kept_in_order(life: Life) -> None:
+    for kind in (
+        "aws_s3_bucket_public_access_block",
+        "aws_s3_bucket_server_side_encryption_configuration",
+        "aws_s3_bucket_versioning",
+        "aws_s3_bucket_lifecycle_configuration",
+        "aws_s3_bucket_policy",
+    ):
+        assert _buckets(life, kind) == _buckets(life, "aws_s3_bucket"), kind
+
+
+def test_buckets_are_those_of_the_settings(life: Life) -> None:
+    names = {name.rsplit("-", 1)[1] for name in _buckets(life, "aws_s3_bucket")}
+    assert names == {*Buckets.model_fields, "logs"}
+
+
+def test_what_moto_is_said_to_forget_it_does_forget(lives: dict[str, Future[Life]]) -> None:
+    assert lives["staging"].result().remembering == FORGETFUL
+
+
+def test_production_copies_speech_to_its_standby(lives: dict[str, Future[Life]]) -> None:
+    copied = {
+        each["values"]["bucket"]: each["values"]["rule"][0]["destination"][0]["bucket"]
+        for each in _of(lives["production"].result(), "aws_s3_bucket_replication_configuration")
+    }
+    assert copied == {
+        f"hearloop-production-{holds}": f"arn:aws:s3:::hearloop-production-standby-{holds}"
+        for holds in ("audio", "snapshots", "artifacts")
+    }
+
+
+def test_production_fails_over_without_losing_its_database(lives: dict[str, Future[Life]]) -> None:
+    promotion = lives["production"].result().promotion
+    assert promotion["module.standby.module.database.aws_db_instance.this"] == ["update"]
+    assert not [address for address in promotion if address.startswith("module.primary.")]
+    changed = {address.split("[")[0] for address in promotion}
+    assert "module.edge.aws_route53_record.corrections" in changed
+
+
+@pytest.mark.parametrize("absent", ABSENT, ids=lambda absent: absent.resources[0])
+def test_what_moto_is_said_to_lack_it_does_lack(absent: Absent, spare_moto: str) -> None:
+    assert absent.still(lambda service: terraform.client(service, spare_moto)), (
+        f"moto has learnt {', '.join(absent.resources)}: take it out of ABSENT"
+    )
+
+
+@pytest.fixture(scope="session")
+def spare_moto() -> Iterator[str]:
+    with terraform.moto() as address:
+        yield address
+
+
+def _of(life: Life, kind: str) -> list[dict[str, Any]]:
+    return [resource for resource in life.resources if resource["type"] == kind]
+
+
+def _buckets(life: Life, kind: str) -> set[str]:
+    return {resource["values"]["bucket"] for resource in _of(life, kind)}
+
+
+def _statements(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for name in ("policy", "assume_role_policy", "policy_document"):
+        text = values.get(name)
+        if text and "Statement" in text:
+            yield from json.loads(text)["Statement"]
+
+
+def _is_wide(statement: dict[str, Any]) -> bool:
+    """Any resource, any principal, or any action of a service."""
+    principal = statement.get("Principal", {})
+    principals = principal if isinstance(principal, str) else list(principal.values())
+    return (
+        "*" in _listed(statement.get("Resource", []))
+        or "*" in _listed(principals)
+        or any(action == "*" or action.endswith(":*") for action in _listed(statement["Action"]))
+    )
+
+
+def _listed(value: Any) -> list[str]:
+    """A string, or strings in lists, as one list."""
+    return [value] if isinstance(value, str) else [text for each in value for text in _listed(each)]
