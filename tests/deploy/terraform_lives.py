@@ -54,7 +54,7 @@ class Life:
     """A plan while the apply held the lock."""
     second_plan: terraform.Done
     remembering: set[str]
-    """Types that the second plan would change were moto's forgetfulness not excused; staging's."""
+    """Types that the second plan would change were moto's forgetfulness not excused."""
     promotion: dict[str, list[str]]
     """What promoting the standby would do, by address; production alone."""
     resources: list[dict[str, Any]]
@@ -84,12 +84,12 @@ def _lived(environment: str, copy: Path, address: str) -> Life:
     seconds, second_writer = _apply(place, address, variables)
     second_plan = terraform.run(place, "plan", "-detailed-exitcode", "-no-color", **variables)
     shown = json.loads(terraform.succeed(place, "show", "-json", **variables))
-    seen = {
+    seen: dict[str, Any] = {
         "resources": list(_resources(shown["values"]["root_module"])),
         "state": terraform.succeed(place, "state", "pull", **variables),
         "passwords": _passwords(address),
         "during": inventory(address),
-        "remembering": _unexcused(copy, place, variables) if environment == "staging" else set(),
+        "remembering": _unexcused(copy, place, variables),
         "promotion": _promotion(place, variables) if environment == "production" else {},
     }
     _destroy(environment, place, variables)
@@ -142,7 +142,7 @@ def _unexcused(copy: Path, place: Path, variables: dict[str, str]) -> set[str]:
         path.write_text(text.replace("ignore_changes", "# ignore_changes"), encoding="utf-8")
     changed = {
         change["type"]
-        for change in _planned(place, variables, refresh=True)
+        for change in _planned(place, variables, refresh=place.name == "staging")
         if change["type"] in FORGETFUL or _changes_by_itself(change["change"])
     }
     for path, text in kept.items():
@@ -178,10 +178,12 @@ def _planned(
 
 def _destroy(environment: str, place: Path, variables: dict[str, str]) -> None:
     """As an operator does: production is made disposable first, on purpose."""
+    # The state is as fresh as the apply that has just been; reading it all again takes minutes.
+    chosen = ("-auto-approve", "-no-color", "-refresh=false", AT_ONCE)
     if environment == "production":
         variables = variables | {"TF_VAR_disposable": "true"}
-        terraform.succeed(place, "apply", "-auto-approve", "-no-color", AT_ONCE, **variables)
-    terraform.succeed(place, "destroy", "-auto-approve", "-no-color", AT_ONCE, **variables)
+        terraform.succeed(place, "apply", *chosen, **variables)
+    terraform.succeed(place, "destroy", *chosen, **variables)
 
 
 def _resources(module: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -103,7 +103,8 @@ def to_moto(address: str) -> dict[str, str]:
 
 def client(service: str, address: str, region: str = REGION) -> Any:
     """A boto3 client of a service of moto."""
-    return boto3.client(
+    make: Any = boto3.client  # its overloads want the name of the service spelt out
+    return make(
         service,
         endpoint_url=address,
         region_name=region,

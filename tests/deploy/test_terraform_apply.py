@@ -86,7 +86,8 @@ def test_buckets_are_those_of_the_settings(life: Life) -> None:
 
 
 def test_what_moto_is_said_to_forget_it_does_forget(lives: dict[str, Future[Life]]) -> None:
-    assert lives["staging"].result().remembering == FORGETFUL
+    changed = set().union(*(future.result().remembering for future in lives.values()))
+    assert changed == FORGETFUL
 
 
 def test_production_copies_speech_to_its_standby(lives: dict[str, Future[Life]]) -> None:

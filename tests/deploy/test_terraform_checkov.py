@@ -25,11 +25,9 @@ pytestmark = pytest.mark.timeout(600)
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
     """checkov's report; it has no severities without an account, so that everything counts."""
+    where = ["--directory", str(TERRAFORM), "--framework", "terraform"]
     done = subprocess.run(
-        [
-            *(installed(), "--directory", str(TERRAFORM), "--framework", "terraform"),
-            *("--output", "json", "--skip-download", "--compact"),
-        ],
+        [installed(), *where, "--output", "json", "--skip-download", "--compact"],
         capture_output=True,
         text=True,
         check=False,
