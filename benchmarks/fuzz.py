@@ -47,7 +47,7 @@ def main() -> None:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, serving(_bundle(Path(folder))) as served:
         outcome = uvloop.run(_fuzz(served, chosen.inputs, chosen.seed))
-    answers = {str(status): count for status, count in sorted(outcome.answers.items())}
+    answers = {str(status): count for status, count in sorted(outcome.answers.items(), key=str)}
     print(f"answers {answers}", *outcome.crashes[:10], sep="\n", file=sys.stderr)
     figures = {"fuzz_inputs": outcome.thrown, "fuzz_crashes": len(outcome.crashes)}
     print(json.dumps([_figure(*one) for one in figures.items()], indent=2))

@@ -9,6 +9,7 @@ from typing import Any, Final
 import httpx
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.frames import CloseCode
 
 from benchmarks.callers import address
 
@@ -153,7 +154,10 @@ async def _throw_live(url: str, thrown: Thrown) -> int | str:
                     return 200
     except InvalidStatus as error:
         return error.response.status_code
-    except (ConnectionClosed, WebSocketException, OSError) as error:
+    except ConnectionClosed as error:
+        too_big = error.rcvd is not None and error.rcvd.code == CloseCode.MESSAGE_TOO_BIG
+        return 413 if too_big else repr(error)
+    except (WebSocketException, OSError) as error:
         return repr(error)
     return "the connection was closed"
 

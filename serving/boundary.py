@@ -13,6 +13,10 @@ from serving.refusals import TooLarge, answer
 __all__ = ["Boundary"]
 
 
+DISCARDED = 4
+"""How often the largest body is read beyond itself before its sender is cut off."""
+
+
 class Boundary:
     """ASGI middleware. `largest`: bytes of a body that is still read."""
 
@@ -38,6 +42,8 @@ class Boundary:
             scope.setdefault("state", {})["admitted"] = admitted
             self._check_length(headers)
         except HearloopError as error:
+            if isinstance(error, TooLarge):
+                await self._discard(receive)
             await answer(error)(scope, receive, _naming(send, request_id))
             return
         headers[REQUEST_ID] = request_id
@@ -48,12 +54,13 @@ class Boundary:
 
     async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application; a body that outgrows the bound is answered with 413 instead."""
-        read = 0
+        read, more = 0, True
 
         async def counting() -> Message:
-            nonlocal read
+            nonlocal read, more
             message = await receive()
             read += len(message.get("body", b""))
+            more = bool(message.get("more_body"))
             return message if read <= self._largest else {"type": "http.disconnect"}
 
         async def unless_refused(message: Message) -> None:
@@ -66,7 +73,18 @@ class Boundary:
             if read <= self._largest:
                 raise
         if read > self._largest:
+            if more:
+                await self._discard(receive)
             await answer(self._too_large("more"))(scope, receive, send)
+
+    async def _discard(self, receive: Receive) -> None:
+        """Read on for a while: who is still sending would not see the answer."""
+        read = 0
+        while read < DISCARDED * self._largest:
+            message = await receive()
+            if message["type"] != "http.request" or not message.get("more_body"):
+                return
+            read += len(message["body"])
 
     def _check_length(self, headers: Headers) -> None:
         length = headers.get("content-length", "")

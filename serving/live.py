@@ -88,7 +88,8 @@ class Live:
         if not self._conversations:
             self._late_s = 0.0
         full = len(self._conversations) >= self._most_streams
-        if full or engine.load > FULL or self._late_s > LATE_S:
+        load = engine.load / max(1, engine.live) * (len(self._conversations) + 1)
+        if full or load > FULL or self._late_s > LATE_S:
             raise Overloaded(MANY.format(len(self._conversations)), retry_after_s=1.0)
         conversation = Conversation(self, engine, session, caller, told)
         self._conversations.add(conversation)
@@ -261,7 +262,9 @@ class _Turn:
         self._base_s = base_s
         self._first_speech = True
         self.stream: LiveStream = conversation.engine.open(
-            lambda event: live.pass_on(self._hear, event), options=conversation.options
+            lambda event: live.pass_on(self._hear, event),
+            options=conversation.options,
+            admitted=True,
         )
 
     def accept(self, samples: Samples) -> None:

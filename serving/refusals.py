@@ -130,7 +130,8 @@ def answer(error: HearloopError) -> JSONResponse:
         headers["retry-after"] = str(max(1, math.ceil(wait)))
     if code == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
-    return JSONResponse({"error": str(error)}, status_code=code, headers=headers)
+    sentence = str(error).encode(errors="replace").decode()  # callers may send lone surrogates
+    return JSONResponse({"error": sentence}, status_code=code, headers=headers)
 
 
 def answer_errors(app: FastAPI) -> None:

@@ -72,8 +72,12 @@ class Engine:
         """Share of real time that the live streams need; at 1 they would fall behind."""
         return self._cost_s * self.live / _CHUNK_S
 
-    def open(self, listener: Listener, *, options: StreamOptions | None = None) -> "LiveStream":
+    def open(
+        self, listener: Listener, *, options: StreamOptions | None = None, admitted: bool = False
+    ) -> "LiveStream":
         """Begin a stream; `listener` is called in the engine's thread and must not block.
+
+        `admitted`: the caller has looked at the load before, and keeps to what it promised.
 
         Raises Overloaded when there are as many streams as the engine can keep up with, and
         ServiceUnavailable when it is closing.
@@ -81,7 +85,7 @@ class Engine:
         with self._changed:
             if not self._open:
                 raise ServiceUnavailable("The recogniser is stopping; connect again.")
-            if not self._free or self.load > _FULL:
+            if not self._free or (self.load > _FULL and not admitted):
                 raise Overloaded(
                     f"The recogniser has {self.live} live streams and takes no more for the "
                     f"moment; try again in {_RETRY_S:g} s.",

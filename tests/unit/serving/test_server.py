@@ -99,3 +99,10 @@ def test_the_server_loads_neither_torch_nor_lhotse() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_body_that_is_much_too_large_is_refused_while_it_is_still_sent(serving: Server) -> None:
+    for _ in range(5):
+        answer = serving.client.post(FILE, files={"file": bytes(3 * LARGEST)})
+        assert answer.status_code == 413
+        assert refusal(answer).startswith("The body has")
