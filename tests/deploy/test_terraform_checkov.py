@@ -27,7 +27,7 @@ def found() -> dict[str, Any]:
     """checkov's report; it has no severities without an account, so that everything counts."""
     where = ["--directory", str(TERRAFORM), "--framework", "terraform"]
     done = subprocess.run(
-        [installed(), *where, "--output", "json", "--skip-download", "--compact"],
+        [str(installed()), *where, "--output", "json", "--skip-download", "--compact"],
         capture_output=True,
         text=True,
         check=False,
