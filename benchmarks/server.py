@@ -1,6 +1,8 @@
 """A model server of its own beside services of its own, to be measured."""
 
+import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -15,6 +17,7 @@ import httpx
 import psutil
 
 from hearloop import composition
+from hearloop.bundle import MANIFEST
 from hearloop.config import Settings
 from hearloop.lineage import DatasetUse
 from hearloop.rollout import Traffic
@@ -45,8 +48,8 @@ def serving(bundle: Path, **environment: str) -> Iterator[Served]:
             context="train", snapshot="a" * 64, uri="s3://x/y", utterances=1, seconds=1.0
         )
         first, second = (
-            registry.register(bundle, run_id=registry.run(uuid.uuid4().hex), datasets=[use])
-            for _ in range(2)
+            registry.register(one, run_id=registry.run(uuid.uuid4().hex), datasets=[use])
+            for one in (bundle, _twin(bundle, Path(folder, "twin")))
         )
         composition.traffic_store(settings).write(Traffic(stable=first), {})
         variables = {**os.environ, **settings.to_environment(), **environment}
@@ -62,6 +65,14 @@ def serving(bundle: Path, **environment: str) -> Iterator[Served]:
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
+
+
+def _twin(bundle: Path, place: Path) -> Path:
+    """The same model under another digest: its manifest is written in another way."""
+    shutil.copytree(bundle, place)
+    manifest = place / MANIFEST
+    manifest.write_text(json.dumps(json.loads(manifest.read_text())))
+    return place
 
 
 @contextmanager
