@@ -64,7 +64,7 @@ class Workshop:
     """The interpreter that runs are started with."""
 
     def start(self, recipe: Recipe, run_id: str) -> subprocess.Popen[str]:
-        """`python -m pipelines run`."""
+        """`python -m pipelines run`, as a terminal starts it: SIGHUP is not ignored there."""
         path = self.folder / f"{run_id}.json"
         path.write_text(recipe.to_json())
         command = [self.python, "-m", "pipelines", "run"]
@@ -75,6 +75,7 @@ class Workshop:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
 
     def run(self, recipe: Recipe, run_id: str) -> subprocess.CompletedProcess[str]:

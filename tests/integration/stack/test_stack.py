@@ -145,6 +145,9 @@ class Small(Stack):
     def up(self, *names):
         super().up("objects")
 
+# As a terminal starts it: one in the background has Ctrl-C ignored, one under nohup SIGHUP.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 with Small(Path(sys.argv[1]), ports=Ports.free()):
     print("up", flush=True)
     if sys.argv[2] == "error":
@@ -166,7 +169,10 @@ def test_it_goes_down_with_the_block_that_it_served(tmp_path: Path, end: str) ->
         assert served != []
         if end != "error":
             script.send_signal(getattr(signal, end))
-        script.communicate(timeout=60)
+        try:
+            script.communicate(timeout=60)
+        finally:
+            script.kill()
     status = {"SIGTERM": 143, "SIGHUP": 129, "SIGINT": -signal.SIGINT, "error": 1}
     assert script.returncode == status[end]
     assert not any(process.is_running() for process in served)
