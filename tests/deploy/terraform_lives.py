@@ -152,6 +152,8 @@ def _unexcused(copy: Path, place: Path, variables: dict[str, str]) -> set[str]:
 
 def _changes_by_itself(change: dict[str, Any]) -> bool:
     """Whether a known value changes, not only one that follows from another resource."""
+    if change["actions"] != ["update"]:
+        return False
     was, will, unknown = change["before"] or {}, change["after"] or {}, change["after_unknown"]
     return any(was.get(name) != will.get(name) and name not in unknown for name in {*was, *will})
 

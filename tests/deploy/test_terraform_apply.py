@@ -24,6 +24,7 @@ WILDCARDS = {
     "OnlyOurKey": "a refusal: the wider, the better",
     "SeeWhatThereIs": "the autoscaler describes all or nothing: these calls take no resource",
     "Trace": "X-Ray's calls take no resource",
+    "aws_vpc_endpoint": "AWS's default: roles say who may do what behind an endpoint",
 }
 """Statements that may name any resource, any principal or any action, and why."""
 
@@ -60,7 +61,7 @@ def test_only_the_online_store_has_its_password_in_the_state(life: Life) -> None
 
 def test_wildcards_are_those_with_a_reason(life: Life) -> None:
     wide = {
-        statement.get("Sid", resource["address"])
+        statement.get("Sid", resource["type"])
         for resource in life.resources
         for statement in _statements(resource["values"])
         if _is_wide(statement)

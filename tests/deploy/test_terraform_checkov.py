@@ -44,7 +44,7 @@ def installed() -> Path:
     mark = HOME / f"installed-{VERSION}"
     if not mark.exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", HOME], check=True)
-        pip = [HOME / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip = [str(HOME / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
         done = subprocess.run(
             [*pip, f"checkov=={VERSION}"], capture_output=True, text=True, check=False
         )
