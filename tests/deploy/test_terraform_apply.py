@@ -24,6 +24,7 @@ WILDCARDS = {
     "OnlyOurKey": "a refusal: the wider, the better",
     "SeeWhatThereIs": "the autoscaler describes all or nothing: these calls take no resource",
     "Trace": "X-Ray's calls take no resource",
+    "__default_statement_ID": "what SNS gives a new topic: our policy takes its place at once",
     "aws_vpc_endpoint": "AWS's default: roles say who may do what behind an endpoint",
 }
 """Statements that may name any resource, any principal or any action, and why."""
