@@ -16,6 +16,7 @@ import httpx
 import numpy as np
 import pytest
 import torch
+from fastapi import FastAPI
 
 from hearloop import composition
 from hearloop.architecture import Architecture
@@ -37,6 +38,7 @@ from hearloop.tokenizer import Tokenizer
 from hearloop.training import batches
 from hearloop.training.batches import Example
 from hearloop.training.loop import Trainer
+from serving import review
 from serving.feedback import create_app, desk
 from tests.unit.serving.assembled import OPEN, served
 
@@ -47,6 +49,12 @@ STEPS = 360
 """About 8 s on one core. Hardly a word comes out right, and yet the audio prefers what was said."""
 
 CORRECTIONS = "/feedback/v1/corrections"
+
+
+def application(settings: Settings, recogniser: Recogniser) -> FastAPI:
+    """The feedback service alone, with tokens asked of nobody."""
+    reviews = review.queue(settings, recogniser.plausibilities)
+    return create_app(desk(settings, recogniser.plausibilities), reviews, OPEN)
 
 
 @dataclass(frozen=True)
@@ -163,7 +171,7 @@ def heard(
 
 @pytest.fixture
 def client(settings: Settings, recogniser: Recogniser) -> Iterator[httpx.Client]:
-    with served(create_app(desk(settings, recogniser.plausibilities), OPEN)) as made:
+    with served(application(settings, recogniser)) as made:
         yield made
 
 
@@ -229,12 +237,12 @@ def test_kept_while_the_event_log_is_away(
 ) -> None:
     nowhere = settings.kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
     cut_off = settings.model_copy(update={"kafka": nowhere})
-    with served(create_app(desk(cut_off, recogniser.plausibilities), OPEN)) as client:
+    with served(application(cut_off, recogniser)) as client:
         kept = post(client, heard[0], "ada", heard[0].said)
         assert client.get(f"{CORRECTIONS}/{kept}").status_code == 200
     assert [one.id for one in store.unpublished(9)] == [kept]
 
-    with served(create_app(desk(settings, recogniser.plausibilities), OPEN)) as client:
+    with served(application(settings, recogniser)) as client:
         later = post(client, heard[1], "ada", heard[1].said)
     assert {event_id for _, event_id in published(settings, {kept, later})} == {kept, later}
     assert not store.unpublished(1)
