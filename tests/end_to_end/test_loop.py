@@ -130,9 +130,7 @@ def close_the_loop(settings: Settings, folder: Path) -> Loop:
     answers = list(line.converse(spoken(CALLERS), at_once=2, progress=Silent()))
     line.close()
     corrections = list(reviewers.honest(answers, ("ada", "ben", "chloe", "dev")))
-    reviewers.send(
-        settings.serving_url, corrections, Silent(), headers=settings.serving_headers
-    )
+    reviewers.send(settings.serving_url, corrections, Silent(), headers=settings.serving_headers)
 
     def monitor() -> dict[str, Any]:
         seen: dict[str, Any] = httpx.get(f"{settings.monitor_url}/v1/status").json()
