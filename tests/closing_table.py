@@ -91,9 +91,8 @@ class ClosingTable:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the table; workers of pytest-xdist report to the one of their controller."""
-    if not hasattr(config, "workerinput"):
-        config.pluginmanager.register(ClosingTable(config), "closing-table")
+    """Register the table."""
+    config.pluginmanager.register(ClosingTable(config), "closing-table")
 
 
 def _function(name: str) -> str:

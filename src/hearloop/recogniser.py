@@ -85,15 +85,12 @@ class Recogniser:
                 found[index] = answers[row, span]
         return [found[index] for index in range(len(recordings))]
 
-    def plausibility(self, samples: Samples, text: str) -> float:
-        """How well normalised `text` fits (n,) samples, in nats per character, about 0 at most.
-
-        Raises InvalidTranscript for a character that the model cannot write.
-        """
-        return self.plausibilities(samples, [text])[0]
-
     def plausibilities(self, samples: Samples, texts: Sequence[str]) -> list[float]:
-        """`plausibility` of each of several texts; the graph runs once for all of them."""
+        """How well each of several normalised texts fits (n,) samples; the graph runs once.
+
+        In nats per character, about 0 at most. Raises InvalidTranscript for a character that the
+        model cannot write.
+        """
         (log_probs,) = self.log_probs([log_mel(samples)])
         return decoding.plausibilities(log_probs, [self.tokenizer.encode(text) for text in texts])
 

@@ -79,9 +79,10 @@ def test_no_audio_at_all_is_no_error(recogniser: Recogniser) -> None:
 def test_what_it_heard_is_more_plausible_than_something_else(recogniser: Recogniser) -> None:
     samples = noise(1.0)
     heard = recogniser.transcribe(samples).text
-    assert recogniser.plausibility(samples, heard) > recogniser.plausibility(samples, "bbbbb a")
+    said, other = recogniser.plausibilities(samples, [heard, "bbbbb a"])
+    assert said > other
     with pytest.raises(InvalidTranscript):
-        recogniser.plausibility(samples, "ÜBER")
+        recogniser.plausibilities(samples, ["ÜBER"])
 
 
 def test_does_not_load_a_damaged_bundle(directory: Path, tmp_path: Path) -> None:
