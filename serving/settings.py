@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from hearloop.bundle import Precision
+from hearloop.bundle import SERVED, Precision
 from hearloop.config import STACK_ENV
 
 __all__ = ["Grant", "Role", "ServerSettings", "TenantSettings"]
@@ -67,7 +67,7 @@ class ServerSettings(BaseSettings):
     drain_seconds: float = 5.0
     """How long live streams may go on when the server is told to stop, before they are finished:
     in a cluster as long as its grace period allows."""
-    precision: Precision = "int8"
+    precision: Precision = SERVED
 
     def tenant(self, name: str) -> TenantSettings:
         """What the tenant of that name is given."""

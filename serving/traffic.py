@@ -18,7 +18,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, StrictInt, TypeAdapter
 
 from hearloop.audio import SAMPLE_RATE
-from hearloop.bundle import Precision, verify
+from hearloop.bundle import SERVED, Precision, verify
 from hearloop.errors import (
     Conflict,
     HearloopError,
@@ -80,7 +80,7 @@ class TrafficControl:
         store: TrafficStore,
         cache: Path,
         pinned: str = "",
-        precision: Precision = "int8",
+        precision: Precision = SERVED,
     ) -> None:
         self._versions = versions
         self._precision = precision

@@ -21,12 +21,24 @@ from hearloop import features
 from hearloop.architecture import Architecture
 from hearloop.errors import IntegrityError
 
-__all__ = ["FAMILY", "FILES", "FORMAT", "GRAPHS", "MANIFEST", "Bundle", "Precision", "verify"]
+__all__ = [
+    "FAMILY",
+    "FILES",
+    "FORMAT",
+    "GRAPHS",
+    "MANIFEST",
+    "SERVED",
+    "Bundle",
+    "Precision",
+    "verify",
+]
 
 Precision = Literal["fp32", "int8"]
 """Of the weights with which a graph computes."""
 
 GRAPHS: Final[Mapping[Precision, str]] = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
+SERVED: Final[Precision] = "int8"
+"""What servers answer with unless they are told otherwise, and so what the gate judges."""
 FILES: Final = ("config.json", *GRAPHS.values(), "model.safetensors", "tokens.txt")
 """What the manifest covers: exactly these."""
 MANIFEST: Final = "manifest.json"

@@ -76,7 +76,8 @@ def evaluate(
 
     Args:
         sets: judged sets by name, `scores.GOLDEN` and `scores.NEW`.
-        models: by role, `scores.CHALLENGER` and, unless it is the first model, `scores.CHAMPION`.
+        models: by role, `scores.CHALLENGER` and, unless it is the first model, `scores.CHAMPION`;
+            loaded as they are served (`bundle.SERVED`).
         audio: reads the recording of a row; called from several threads.
         versions: registered version by role; the digest of the bundle where there is none.
         progress: advances by one for each utterance.
@@ -207,8 +208,13 @@ def _facts(
         version=version,
         size_bytes=sum(path.stat().st_size for path in files),
         real_time_factor=_real_time_factor(recogniser, recordings),
-        agreement=agreement(recogniser, recordings) if trained else None,
+        agreement=_agreement(recogniser, recordings) if trained else None,
     )
+
+
+def _agreement(recogniser: Recogniser, recordings: Sequence[Samples]) -> float:
+    """Of the exact graph, even when the rounded one is judged: rounding is no wrong export."""
+    return agreement(Recogniser.load(recogniser.bundle.directory, "fp32"), recordings)
 
 
 def _real_time_factor(recogniser: Recogniser, recordings: Sequence[Samples]) -> float:

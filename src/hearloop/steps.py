@@ -307,6 +307,7 @@ def _size(corpus: Corpus) -> int | None:
 def _evaluate(run: Run, snapshot: str, bundle: str) -> tuple[bytes, dict[str, Any]]:
     """Let the models transcribe; keeps the report and the monitor's reference with the run."""
     from hearloop.audio import decode
+    from hearloop.bundle import SERVED
     from hearloop.datasets import local_audio
     from hearloop.evaluation import evaluate as score
     from hearloop.gate import gate
@@ -320,9 +321,10 @@ def _evaluate(run: Run, snapshot: str, bundle: str) -> tuple[bytes, dict[str, An
     rows = [row for judged in sets.values() for row in judged.rows]
     learnt_or_judged = {snapshot, *(digest for one in sets.values() for digest in one.snapshots)}
     quality = joined(run, [*trained_on, *rows], learnt_or_judged)
-    models, versions = {CHALLENGER: Recogniser.load(run.bundle(bundle))}, {}
+    models = {CHALLENGER: Recogniser.load(run.bundle(bundle), SERVED)}
+    versions = {}
     if GOLDEN in sets:
-        models[CHAMPION] = Recogniser.load(run.champion_bundle())
+        models[CHAMPION] = Recogniser.load(run.champion_bundle(), SERVED)
         versions[CHAMPION] = str(run.champion)
     with progress("judged utterances", total=len(rows)) as bar:
         evaluation = score(
