@@ -128,8 +128,9 @@ class Engine:
     def _abandon(self, channel: Channel) -> None:
         with self._changed:
             channel.ended = True
-            self._awake[channel] = None
-            self._changed.notify_all()
+            if channel in self._channels:  # or else it has been let go, and its place with it
+                self._awake[channel] = None
+                self._changed.notify_all()
 
     # The engine's thread.
 

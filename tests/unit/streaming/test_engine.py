@@ -1,5 +1,6 @@
 import queue
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -236,6 +237,32 @@ def test_a_place_that_was_used_before_begins_with_zero_states(recogniser: Recogn
         assert engine.live in (0, 1)
     assert texts == [recogniser.transcribe(samples).text] * 3
     engine.close(1.0)
+
+
+def test_a_place_is_given_up_once_however_often_its_stream_is_closed(
+    recogniser: Recogniser,
+) -> None:
+    engine = Engine(recogniser, most_streams=2)
+    first = Caller(engine)
+    first.stream.accept(voice(0.3))
+    first.stream.finish()
+    first.until(Ended)
+    other = Caller(engine)
+    for stream in (first.stream, first.stream, other.stream, other.stream):
+        stream.close()
+    deadline = time.monotonic() + PATIENCE_S
+    while engine.live and time.monotonic() < deadline:
+        time.sleep(0.001)
+    recordings = [voice(0.8, 41), voice(0.8, 42)]
+    callers = [Caller(engine) for _ in recordings]
+    with pytest.raises(Overloaded):
+        Caller(engine)
+    for caller, samples in zip(callers, recordings, strict=True):
+        caller.stream.accept(samples)
+        caller.stream.finish()
+    found = [final.transcript.text for caller in callers for final in caller.finals()]
+    assert found == [recogniser.transcribe(samples).text for samples in recordings]
+    engine.close(0.0)
 
 
 def test_samples_that_are_no_audio_are_refused_and_hurt_nobody(engine: Engine) -> None:
