@@ -2,29 +2,37 @@
 
 import os
 import platform
-import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.images.building import Builder, Docker, base, buildkit_client, own_daemon, secrets
+from tests.images.building import Builder, base, secrets
+from tests.images.daemon import Docker, buildkit_client, machine_daemon, own_daemon
+
+LAYERS = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "hearloop", "docker")
+"""Outside of the checkout, because a copy of layers is of no use and takes privileges."""
 
 
 @pytest.fixture(scope="session")
-def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
-    """The machine's daemon, else one of our own."""
-    client = buildkit_client()
-    if client is None:
+def client() -> str:
+    """Docker's command."""
+    found = buildkit_client()
+    if found is None:
         pytest.skip("Docker with BuildKit is not installed: apt-get install docker.io")
+    return found
+
+
+@pytest.fixture(scope="session")
+def docker(client: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
+    """The machine's daemon, else one of our own, whose layers stay in the user's cache."""
     if platform.machine() != "x86_64":
         pytest.skip(f"the locks are for x86_64, and this machine is {platform.machine()}")
-    if (default := Docker(client, "")).answers():
-        yield default
+    if found := machine_daemon(client):
+        yield found
         return
-    daemon = shutil.which("dockerd")
-    if daemon is None or os.geteuid() != 0:
-        pytest.skip("no Docker daemon answers, and only root can start one where dockerd is")
-    yield from own_daemon(daemon, client, tmp_path_factory.mktemp("docker"))
+    with own_daemon(client, LAYERS, tmp_path_factory.mktemp("docker")) as own:
+        yield own
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tests.images.building import Docker
+from tests.images.daemon import Docker
 
 __all__ = ["CONFINED", "Container", "running", "said"]
 
@@ -46,7 +46,7 @@ class Container:
 
     def stop(self) -> int:
         """SIGTERM, as Kubernetes does; returns the exit status."""
-        self.docker("stop", "--time", "30", self.id)
+        self.docker("stop", "-t", "30", self.id)
         return int(self.state["ExitCode"])
 
 

@@ -28,8 +28,9 @@ from hearloop.rollout import Traffic
 from hearloop.rollout.http import HttpRouter
 from pipelines import recipes
 from tests.bundles import noise, write_random_bundle
-from tests.images.building import ROOT, Builder, Docker
+from tests.images.building import Builder
 from tests.images.containers import Container, running, said
+from tests.images.daemon import ROOT, Docker
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 

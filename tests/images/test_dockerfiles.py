@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.images.building import IMAGES, ROOT, pinned_base
+from tests.images.building import IMAGES, pinned_base
+from tests.images.daemon import ROOT
 
 DOCKERFILES = sorted(IMAGES.glob("*/Dockerfile"))
 SCRIPTS = sorted(IMAGES.glob("*.sh"))

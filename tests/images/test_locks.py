@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.images.building import IMAGES, ROOT
+from tests.images.building import IMAGES
+from tests.images.daemon import ROOT
 
 LOCKS = sorted(path.with_suffix(".txt") for path in IMAGES.glob("*/*.in"))
 PINNED = re.compile(
