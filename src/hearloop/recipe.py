@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from hearloop.errors import ConfigurationError, first_mistake
 
 __all__ = [
+    "Augmentation",
     "Corpus",
     "CorrectionsCorpus",
     "FolderCorpus",
@@ -100,6 +101,23 @@ Corpus = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Shares of the utterances that are varied in each way, drawn anew whenever one is heard.
+
+    Speed, loudness and SpecAugment vary all of them.
+    """
+
+    telephone: float = 0.15
+    """Through a telephone's band, coded by G.711."""
+    rooms: float = 0.0
+    """In rooms with an RT60 of 0.1 to 0.7 s."""
+    noise: float = 0.0
+    """In noise, at an SNR of 5 to 35 dB."""
+    voices: float = 0.0
+    """With all frequencies moved by up to 12 %, as of other speakers."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """The budget and the optimiser. Steps, not minutes: a seed gives the same model."""
 
@@ -117,6 +135,7 @@ class TrainingConfig:
     """How often the new corpus is repeated relative to the replayed utterances."""
     average_with_base: tuple[float, ...] = (1.0,)
     """Candidate shares of the new weights when averaged with the base's; dev sets choose."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,10 @@ from typing import Final
 import numpy as np
 
 from hearloop.features import FLOOR, MEL_BINS, Matrix, mel_centres
+from hearloop.recipe import Augmentation
+from hearloop.training.surroundings import POWERS_OF_WHITE, loudness, place
 
-__all__ = ["augment", "band_limit", "gain", "mask", "stretch"]
+__all__ = ["augment", "gain", "mask", "respeak", "stretch", "telephone", "voice"]
 
 _STRETCH: Final = (-0.05, 0.15)
 """Shares by which speech is made longer. Hardly shorter: brisk speech would then have more
@@ -23,20 +25,45 @@ _MASKED_BINS: Final = 10
 _TIME_MASKS: Final = 2
 _MASKED_FRAMES: Final = 8
 """SpecAugment (arXiv 1904.08779), light: up to 10 bins and 80 ms, twice each."""
-_BAND_LIMITED: Final = 0.15
-"""Share of utterances that are heard through a narrow band."""
+_VOICE: Final = (0.9, 1.12)
+"""Factors on all frequencies, as a shorter or longer vocal tract gives (Jaitly and Hinton 2013)."""
 _LOW_HZ: Final = (0.0, 350.0)
 _HIGH_HZ: Final = (3200.0, 4200.0)
 """Ranges of the band's edges: around a telephone's 300 to 3400 Hz."""
+_MU_LAW: Final = 10**-3.7
+"""Power of the noise of G.711's eight bits, to that of the speech at the moment (ITU-T G.191)."""
 _CENTRES: Final = mel_centres()
 
 
-def augment(features: Matrix, rng: np.random.Generator) -> Matrix:
+def augment(features: Matrix, rng: np.random.Generator, options: Augmentation) -> Matrix:
     """One random variation of (t, 80) features, about as long."""
-    varied = gain(stretch(features, rng), rng)
-    if rng.random() < _BAND_LIMITED:
-        varied = band_limit(varied, rng)
+    varied = stretch(features, rng)
+    if _happens(options.voices, rng):
+        varied = voice(varied, rng)
+    room, noise = _happens(options.rooms, rng), _happens(options.noise, rng)
+    if room or noise:
+        varied = place(varied, rng, room=room, noise=noise)
+    varied = gain(varied, rng)
+    if _happens(options.telephone, rng):
+        varied = telephone(varied, rng)
     return mask(varied, rng)
+
+
+def respeak(samples: Matrix, rng: np.random.Generator, options: Augmentation) -> Matrix:
+    """One random variation of raw samples in rows (t, 160): speed with pitch, and loudness.
+
+    Networks on samples come with pretraining on many rooms, noises and lines.
+    """
+    flat = samples.ravel()
+    rows = max(1, round(len(samples) * (1 + rng.uniform(*_STRETCH))))
+    at = np.linspace(0, max(0, len(flat) - 1), rows * samples.shape[1])
+    loudness = np.float32(np.exp(rng.uniform(*_GAIN_NATS) / 2))  # of amplitude, not of energy
+    spoken = np.interp(at, np.arange(len(flat)), flat).astype(np.float32) * loudness
+    return spoken.reshape(rows, -1)
+
+
+def _happens(share: float, rng: np.random.Generator) -> bool:
+    return share > 0 and bool(rng.random() < share)
 
 
 def stretch(features: Matrix, rng: np.random.Generator) -> Matrix:
@@ -54,17 +81,28 @@ def gain(features: Matrix, rng: np.random.Generator) -> Matrix:
     return np.maximum(features + np.float32(rng.uniform(*_GAIN_NATS)), FLOOR)
 
 
-def band_limit(features: Matrix, rng: np.random.Generator) -> Matrix:
-    """Take from (t, 80) features what lies outside a band about as narrow as a telephone's.
+def voice(features: Matrix, rng: np.random.Generator) -> Matrix:
+    """Move all frequencies of (t, 80) features up or down; with `stretch`, another speed."""
+    at = np.interp(_CENTRES / rng.uniform(*_VOICE), _CENTRES, np.arange(MEL_BINS))
+    below = at.astype(np.intp)
+    above = np.minimum(below + 1, MEL_BINS - 1)
+    share = (at - below).astype(np.float32)
+    return features[:, below] * (1 - share) + features[:, above] * share
 
-    What is left there is a weak, unsteady rest: the noise of a codec, at a random level.
+
+def telephone(features: Matrix, rng: np.random.Generator) -> Matrix:
+    """What a telephone line and G.711 leave of (t, 80) features.
+
+    Outside a band of random edges a weak, unsteady rest; inside it the noise of eight bits.
     """
     outside = (rng.uniform(*_LOW_HZ) > _CENTRES) | (rng.uniform(*_HIGH_HZ) < _CENTRES)
-    limited = features.copy()
     level = rng.uniform(FLOOR, features.mean())
     rest = rng.normal(level, rng.uniform(0.0, 1.0), (len(features), int(outside.sum())))
-    limited[:, outside] = np.clip(rest, FLOOR, features[:, outside])
-    return limited
+    powers = np.exp(features)
+    powers += np.outer(loudness(powers) * np.float32(_MU_LAW), POWERS_OF_WHITE)
+    coded = np.log(powers, out=powers)
+    coded[:, outside] = np.clip(rest, FLOOR, features[:, outside])
+    return coded
 
 
 def mask(features: Matrix, rng: np.random.Generator) -> Matrix:

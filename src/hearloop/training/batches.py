@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hearloop.architecture import Architecture
 from hearloop.features import FLOOR, FRAME_SECONDS, MEL_BINS, SAMPLE_RATE, Matrix, log_mel
+from hearloop.recipe import Augmentation
 from hearloop.training.augmentation import augment
 
 __all__ = ["Batch", "BatchPlan", "Example", "assemble", "collate", "noise_examples"]
@@ -111,6 +112,7 @@ def assemble(
     examples: Sequence[Example],
     indices: Sequence[int],
     architecture: Architecture,
+    augmentation: Augmentation,
     *,
     seed: int,
     step: int,
@@ -125,7 +127,7 @@ def assemble(
     for place in range(rank, len(indices), workers):
         example = examples[indices[place]]
         rng = np.random.default_rng([seed, step, place])
-        features.append(augment(example.features.astype(np.float32), rng))
+        features.append(augment(example.features.astype(np.float32), rng, augmentation))
         ids.append(example.ids)
     return collate(features, ids, architecture)
 

@@ -90,6 +90,7 @@ class Trainer:
             self._examples,
             indices,
             self.network.architecture,
+            self._config.augmentation,
             seed=self._config.seed,
             step=self.steps_done,
             rank=self._rank,

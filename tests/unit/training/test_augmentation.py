@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from hearloop.features import FLOOR, Matrix, mel_centres
+from hearloop.recipe import Augmentation
 from hearloop.training import augmentation
+
+ALL = Augmentation(telephone=1.0, rooms=1.0, noise=1.0, voices=1.0)
 
 
 @pytest.fixture
@@ -24,14 +27,24 @@ def test_stretching_keeps_the_ends_and_the_bounds(features: Matrix) -> None:
         np.testing.assert_allclose(matrix[[0, -1]], features[[0, -1]], rtol=1e-5)
 
 
-def test_a_narrow_band_takes_only_from_outside_it(features: Matrix) -> None:
+def test_a_telephone_takes_what_is_outside_its_band_and_codes_the_rest(features: Matrix) -> None:
     inside = (mel_centres() > 350) & (mel_centres() < 3200)
     above = mel_centres() > 4200
-    for limited in many(features, augmentation.band_limit):
-        np.testing.assert_array_equal(limited[:, inside], features[:, inside])
-        assert (limited <= features).all()
-        assert (limited >= FLOOR).all()
-        assert limited[:, above].mean() < features[:, above].mean() - 0.3
+    for coded in many(features, augmentation.telephone):
+        change = coded[:, inside] - features[:, inside]
+        assert (change > 0).all()  # the noise of eight bits
+        assert np.median(change) < 0.01
+        assert (coded[:, ~inside] <= features[:, ~inside] + change.max()).all()
+        assert (coded >= FLOOR).all()
+        assert coded[:, above].mean() < features[:, above].mean() - 0.3
+
+
+def test_another_voice_has_its_formants_elsewhere(features: Matrix) -> None:
+    formant = np.full_like(features, -10.0)
+    formant[:, 40] = 0.0
+    moved = [int(matrix[0].argmax()) for matrix in many(formant, augmentation.voice)]
+    assert 36 <= min(moved) <= 38
+    assert 42 <= max(moved) <= 44
 
 
 def test_gain_shifts_all_bins_alike_and_respects_the_floor(features: Matrix) -> None:
@@ -49,12 +62,15 @@ def test_masks_hide_a_small_part(features: Matrix) -> None:
 
 @pytest.mark.parametrize("frames", [1, 2, 5])
 def test_the_shortest_utterances_survive(frames: int) -> None:
-    for varied in many(np.full((frames, 80), -5.0, np.float32), augmentation.augment):
+    def vary(matrix: Matrix, rng: np.random.Generator) -> Matrix:
+        return augmentation.augment(matrix, rng, ALL)
+
+    for varied in many(np.full((frames, 80), -5.0, np.float32), vary):
         assert len(varied) >= 1
         assert np.isfinite(varied).all()
 
 
 def test_the_same_generator_gives_the_same_variation(features: Matrix) -> None:
-    one, other = (augmentation.augment(features, np.random.default_rng(7)) for _ in range(2))
+    one, other = (augmentation.augment(features, np.random.default_rng(7), ALL) for _ in range(2))
     np.testing.assert_array_equal(one, other)
     assert one.dtype == np.float32

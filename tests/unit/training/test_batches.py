@@ -6,9 +6,11 @@ from hypothesis import strategies as st
 
 from hearloop.architecture import Architecture
 from hearloop.features import FLOOR
+from hearloop.recipe import Augmentation
 from hearloop.training.batches import BatchPlan, Example, assemble, collate, noise_examples
 
 ARCHITECTURE = Architecture(vocabulary=4)
+VARIED = Augmentation(rooms=0.5, noise=0.5, voices=0.5)
 
 
 def examples(count: int) -> list[Example]:
@@ -64,10 +66,10 @@ def test_utterances_of_like_length_share_a_batch() -> None:
 def test_workers_share_out_one_and_the_same_batch(workers: int) -> None:
     many = examples(7)
     parts = [
-        assemble(many, range(7), ARCHITECTURE, seed=1, step=9, rank=rank, workers=workers)
+        assemble(many, range(7), ARCHITECTURE, VARIED, seed=1, step=9, rank=rank, workers=workers)
         for rank in range(workers)
     ]
-    whole = assemble(many, range(7), ARCHITECTURE, seed=1, step=9, rank=0, workers=1)
+    whole = assemble(many, range(7), ARCHITECTURE, VARIED, seed=1, step=9, rank=0, workers=1)
     for place in range(7):
         part, row = parts[place % workers], place // workers
         length = int(part.outputs[row]) * 4 + 16
@@ -78,7 +80,8 @@ def test_workers_share_out_one_and_the_same_batch(workers: int) -> None:
 def test_an_utterance_varies_from_step_to_step() -> None:
     many = examples(1)
     one, other = (
-        assemble(many, [0], ARCHITECTURE, seed=1, step=step, rank=0, workers=1).x for step in (1, 2)
+        assemble(many, [0], ARCHITECTURE, VARIED, seed=1, step=step, rank=0, workers=1).x
+        for step in (1, 2)
     )
     assert one.shape != other.shape or not torch.equal(one, other)
 
