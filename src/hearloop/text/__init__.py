@@ -2,72 +2,99 @@
 
 >>> normalise("Call me at 10:05, it's the 3rd.")
 "call me at ten zero five it's the third"
+>>> normalise("Premete 2, costa 3,50 €", "it")
+'premete due costa tre euro cinquanta centesimi'
 """
 
 import re
 import unicodedata
-
-from num2words import num2words
+from collections.abc import Callable
+from decimal import Decimal
+from functools import lru_cache
 
 from hearloop.errors import InvalidTranscript
+from hearloop.text.languages import (
+    CURRENCIES,
+    Language,
+    currency_leads,
+    language_of,
+    separators,
+    unit_name,
+    units,
+)
 
-__all__ = ["ALPHABET", "normalise"]
+__all__ = ["ALPHABET", "Language", "alphabet", "language_of", "normalise"]
 
-ALPHABET = "abcdefghijklmnopqrstuvwxyz' "
-"""Every character of a normalised transcript."""
+ALPHABET = language_of("en").alphabet
+"""Every character of a normalised English transcript."""
 
 _LONGEST_NUMBER = 9
 """Digits of the longest number read as a quantity; longer ones are read digit by digit."""
 
-_SYMBOLS = {"&": " and ", "%": " percent ", "+": " plus ", "@": " at ", "=": " equals "}
-_CURRENCIES = {"$": ("dollar", "dollars"), "£": ("pound", "pounds"), "€": ("euro", "euros")}
-
 _APOSTROPHES = re.compile("[\u2018\u2019\u02bc\u0060\u00b4]")
 _MARKUP = re.compile(r"[\[\]<>{}]")
-_AMOUNT = re.compile(r"([$£€])\s?(\d+(?:,\d{3})*)(?:\.(\d\d))?(?![\d.]*\d)")
-_THOUSANDS = re.compile(r"(?<![\d.,])(\d{1,3}(?:,\d{3})+)(?![\d,])")
-_ORDINAL = re.compile(r"(?<!\d)([1-9]\d{0,8})(?:st|nd|rd|th)\b")
-_DECIMAL = re.compile(r"(\d+)\.(\d+)")
 _DIGITS = re.compile(r"\d+")
-_STRAY_APOSTROPHE = re.compile(r"(?<![a-z])'|'(?![a-z])")
+_STRAY_APOSTROPHE = re.compile(r"(?<![^\W\d_])'|'(?![^\W\d_])")
+_NARROW = "\u00a0\u202f"
+"""Spaces that separate thousands, which a common space does not: it stands between two numbers."""
+_KEPT = f"ºª№{_NARROW}"
+"""What compatibility forms would turn into letters and common spaces before numbers are read."""
+
+_Rule = tuple["re.Pattern[str]", Callable[["re.Match[str]"], str]]
+
+
+def alphabet(language: str) -> str:
+    """Every character of a normalised transcript. Raises InvalidTranscript for one unknown."""
+    return language_of(language).alphabet
 
 
 def normalise(text: str, language: str = "en") -> str:
     """Lower case, numbers spelled out, no punctuation but the apostrophe inside a word.
 
-    Applying it twice changes nothing. Raises InvalidTranscript when nothing is left, for a
-    language other than English, for marks in brackets such as `[noise]`, which are not speech,
-    and for characters that are outside ALPHABET once accents are taken off.
+    language: a tag such as `en`, `it` or `es-MX`. Applying it twice changes nothing. Raises
+    InvalidTranscript when nothing is left, for a language that is not among those of
+    `hearloop.text.languages`, for marks in brackets such as `[noise]`, which are not speech, and
+    for characters that are outside the language's alphabet once foreign accents are taken off.
     """
-    if language.partition("-")[0] != "en":
-        raise InvalidTranscript(
-            f"The language is {language!r}; only English transcripts can be normalised."
-        )
-    plain = _without_accents(_APOSTROPHES.sub("'", text)).lower()
+    spoken = language_of(language)
+    plain = _folded(text, spoken.alphabet + _KEPT, spoken)
     mark = _MARKUP.search(plain)
     if mark:
         raise InvalidTranscript(
             f"The transcript {_shown(text)} holds {mark[0]!r}: marks in brackets are not words; "
             "give only what was said."
         )
-    for symbol, words in _SYMBOLS.items():
-        plain = plain.replace(symbol, words)
-    words = _without_punctuation(_spell_numbers(plain))
+    for pattern, replacement in _rules(language):
+        plain = pattern.sub(replacement, plain)
+    words = _without_punctuation(_folded(plain, spoken.alphabet, spoken))
     said = " ".join(_STRAY_APOSTROPHE.sub(" ", words).split())
     if not said:
         raise InvalidTranscript(f"The transcript {_shown(text)} holds no words.")
-    foreign = sorted(set(said) - set(ALPHABET))
+    foreign = sorted(set(said) - set(spoken.alphabet))
     if foreign:
         raise InvalidTranscript(
             f"The transcript {_shown(text)} holds {foreign[0]!r} "
-            f"({unicodedata.name(foreign[0], 'unnamed')}); spell it in English letters."
+            f"({unicodedata.name(foreign[0], 'unnamed')}), which transcripts in {spoken.code!r} "
+            "do not; spell it in the letters of that language."
         )
     return said
 
 
-def _without_accents(text: str) -> str:
-    """Compatibility forms decomposed, and combining marks dropped: `café` is said as `cafe`."""
-    decomposed = unicodedata.normalize("NFKD", text)
+def _folded(text: str, kept: str, language: Language) -> str:
+    """Lower case and composed; of characters that are not `kept`, the plain form.
+
+    `café` stays as it is in French and is `cafe` in English.
+    """
+    composed = unicodedata.normalize("NFC", _APOSTROPHES.sub("'", text)).lower()
+    folded = "".join(one if one in kept else _bare(one, language) for one in composed)
+    return folded.lower()
+
+
+def _bare(character: str, language: Language) -> str:
+    """The compatibility form of a character without combining marks."""
+    if character in language.letters:
+        return language.letters[character]
+    decomposed = unicodedata.normalize("NFKD", character)
     return "".join(one for one in decomposed if not unicodedata.combining(one))
 
 
@@ -78,31 +105,95 @@ def _without_punctuation(text: str) -> str:
     )
 
 
-def _spell_numbers(text: str) -> str:
-    """Numbers become words; the later patterns see what the earlier ones left."""
-    text = _AMOUNT.sub(_amount, text)
-    text = _THOUSANDS.sub(lambda match: match[1].replace(",", ""), text)
-    text = _ORDINAL.sub(lambda match: f" {num2words(int(match[1]), to='ordinal')} ", text)
-    text = _DECIMAL.sub(lambda match: f" {_number(match[1])} point {_one_by_one(match[2])} ", text)
-    return _DIGITS.sub(lambda match: f" {_number(match[0])} ", text)
+@lru_cache
+def _rules(tag: str) -> tuple[_Rule, ...]:
+    """Signs, abbreviations and numbers become words; each rule sees what those before it left."""
+    language = language_of(tag)
+    signs = "".join(map(re.escape, language.signs))
+    return (
+        (re.compile(f"[{signs}]"), lambda found: language.signs[found[0]]),
+        _abbreviations(language),
+        *_numbers(tag, language),
+    )
 
 
-def _amount(match: re.Match[str]) -> str:
-    symbol, whole, cents = match[1], match[2].replace(",", ""), match[3]
-    singular, plural = _CURRENCIES[symbol]
-    words = f" {_number(whole)} {singular if whole == '1' else plural} "
-    return words + (f"{_number(cents)} " if cents and cents != "00" else "")
+def _abbreviations(language: Language) -> _Rule:
+    """With the full stop that marks them as such, which those with a sign inside may lack."""
+    ways = [
+        re.escape(short) + (r"\.?" if re.search(r"\W", short) else r"\.")
+        for short in sorted(language.abbreviations, key=len, reverse=True)
+    ]
+    pattern = re.compile(rf"(?<![\w.])({'|'.join(ways)})(?!\w)")
+    return pattern, lambda found: f" {language.abbreviations[found[0].removesuffix('.')]} "
 
 
-def _number(digits: str) -> str:
-    """A quantity, or digit by digit when it is a code: a leading zero, or too long."""
-    if len(digits) > _LONGEST_NUMBER or (len(digits) > 1 and digits[0] == "0"):
-        return _one_by_one(digits)
-    return str(num2words(int(digits)))
+def _numbers(tag: str, language: Language) -> tuple[_Rule, ...]:
+    decimal, group = separators(tag)
+    groups = f"[{_NARROW}]" if group in _NARROW else re.escape(group)
+    point, number = re.escape(decimal), rf"\d+(?:{groups}\d{{3}})*"
+    money = "".join(CURRENCIES)
+    signs = "|".join(re.escape(one) for one in sorted(units(tag), key=len, reverse=True))
+    behind = r"\s?" if currency_leads(tag) else ""  # in `2 $5` the sign is that of the 5
+    points = "".join(map(re.escape, language.point or decimal))
+
+    def quantity(written: str) -> Decimal:
+        return Decimal(re.sub(groups, "", written).replace(decimal, "."))
+
+    def amount(found: re.Match[str]) -> str:
+        symbol, whole, cents = found["before"] or found["after"], found["whole"], found["cents"]
+        whole = re.sub(groups, "", whole)
+        if _is_code(whole):
+            return f" {_said(whole, language)} {language.currency(CURRENCIES[symbol])} "
+        return f" {language.amount(CURRENCIES[symbol], int(whole), int(cents or 0))} "
+
+    return (
+        (
+            re.compile(
+                rf"(?:(?P<before>[{money}])\s?)?(?<![\d.,])(?P<whole>{number})"
+                rf"(?:{point}(?P<cents>\d\d))?(?![\d{point}]*\d)"
+                rf"(?(before)|\s?(?P<after>[{money}])(?!{behind}\d))"
+            ),
+            amount,
+        ),
+        (
+            re.compile(rf"({number}(?:{point}\d+)?)\s?({signs})(?![^\W\d_])"),
+            lambda found: f"{found[1]} {unit_name(units(tag)[found[2]], quantity(found[1]), tag)} ",
+        ),
+        (
+            re.compile(rf"(?<![\d.,])(\d{{1,3}}(?:{groups}\d{{3}})+)(?![\d{group}])"),
+            lambda found: re.sub(groups, "", found[1]),
+        ),
+        (
+            re.compile(rf"(?<!\d)([1-9]\d{{0,8}})({language.ordinal})(?!\w)"),
+            lambda found: f" {language.nth(int(found[1]), found[2])} ",
+        ),
+        (
+            re.compile(rf"(\d+)([{points}])(\d+)"),
+            lambda found: f" {_fraction(found[1], found[2], found[3], language)} ",
+        ),
+        (_DIGITS, lambda found: f" {_said(found[0], language)} "),
+    )
 
 
-def _one_by_one(digits: str) -> str:
-    return " ".join(str(num2words(int(digit))) for digit in digits)
+def _fraction(whole: str, sign: str, digits: str, language: Language) -> str:
+    if language.point is not None:
+        return f"{_said(whole, language)} {language.point[sign]} {_one_by_one(digits, language)}"
+    if _is_code(whole) or len(digits) > _LONGEST_NUMBER:
+        return f"{_said(whole, language)} {_one_by_one(digits, language)}"
+    return language.cardinal(Decimal(f"{whole}.{digits}"))
+
+
+def _is_code(digits: str) -> bool:
+    """Whether digits are read one by one: a leading zero, or too many of them."""
+    return len(digits) > _LONGEST_NUMBER or (len(digits) > 1 and digits[0] == "0")
+
+
+def _said(digits: str, language: Language) -> str:
+    return _one_by_one(digits, language) if _is_code(digits) else language.cardinal(int(digits))
+
+
+def _one_by_one(digits: str, language: Language) -> str:
+    return " ".join(language.cardinal(int(digit)) for digit in digits)
 
 
 def _shown(text: str) -> str:
