@@ -13,6 +13,9 @@ locals {
 
   # The user of Postgres and of Kafka that the platform's pods are.
   username = "hearloop"
+
+  # Kubernetes namespace of Hearloop's own pods.
+  namespace = "hearloop"
 }
 
 # --- keys: one for speech, one for everything else
@@ -140,7 +143,7 @@ module "workloads" {
   source = "../modules/workloads"
 
   global_name       = var.global_name
-  namespace         = var.namespace
+  namespace         = local.namespace
   cluster_name      = module.cluster.name
   region            = local.region
   account_id        = local.account_id
@@ -153,9 +156,11 @@ module "workloads" {
 
 # --- speech that arrives as files
 
+# Not before its image has been pushed, and not where another region's uploads are copied to: S3 calls
+# it for copies too, and each file would be transcribed twice.
 module "functions" {
   source = "../modules/functions"
-  count  = var.release == null ? 0 : 1 # its image has to be pushed first
+  count  = var.release == null || local.following ? 0 : 1
 
   name            = var.name
   global_name     = var.global_name
@@ -163,9 +168,11 @@ module "functions" {
   image_uri       = "${module.images.repository_urls["functions"]}:${var.release}"
   bucket_name     = module.storage.bucket_names["audio"]
   bucket_arn      = module.storage.bucket_arns["audio"]
-  settings        = local.settings
   vpc_id          = module.network.vpc_id
   subnet_ids      = module.network.node_subnet_ids
   storage_key_arn = module.speech_key.arn
   key_arn         = module.platform_key.arn
+
+  token_secret_arn = aws_secretsmanager_secret.filled_in["ingest"].arn
+  settings         = merge(local.s3_settings, { HEARLOOP_SERVING_URL = "https://api.${var.domain}" })
 }

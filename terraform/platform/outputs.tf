@@ -59,14 +59,15 @@ output "settings" {
 }
 
 output "secret_names" {
-  description = "Secrets for External Secrets, by what they hold."
+  description = "Secrets by what they hold. `gateway` and `ingest` are empty until a person fills them in."
   value = merge(
     { for key, secret in aws_secretsmanager_secret.known : key => secret.name },
     {
       database = local.database_secret.name
       kafka    = module.kafka_credentials.name
       cache    = module.cache_credentials.name
-      gateway  = aws_secretsmanager_secret.gateway.name
+      gateway  = aws_secretsmanager_secret.filled_in["gateway"].name
+      ingest   = aws_secretsmanager_secret.filled_in["ingest"].name
     },
   )
 }

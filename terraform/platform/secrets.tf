@@ -57,12 +57,17 @@ resource "aws_secretsmanager_secret_version" "known" {
   secret_string = jsonencode(each.value)
 }
 
-# Certificate and key of the gateway, and the authority that signs partners' certificates: whoever
-# owns the domain puts them in.
-resource "aws_secretsmanager_secret" "gateway" {
-  # checkov:skip=CKV2_AWS_57:A certificate is renewed by whoever issues it.
-  name                    = "${var.name}/gateway"
-  description             = "What the gateway of ${var.name} shows and believes: certificate, key, partners_ca"
+# What others issue and a person puts in: the owner of the domain certificates, the identity provider
+# a token.
+resource "aws_secretsmanager_secret" "filled_in" {
+  # checkov:skip=CKV2_AWS_57:Certificates and tokens are renewed by whoever issues them.
+  for_each = {
+    gateway = "What the gateway of ${var.name} shows and believes: certificate, key, partners_ca, signing_key"
+    ingest  = "What the ingest function of ${var.name} shows the gateway: token, with the role transcribe"
+  }
+
+  name                    = "${var.name}/${each.key}"
+  description             = each.value
   kms_key_id              = module.platform_key.arn
   recovery_window_in_days = var.disposable ? 0 : 30
 }
@@ -81,12 +86,16 @@ locals {
 
   # Settings of hearloop.config by the names of their environment variables. Empty S3 keys mean the
   # pod's own role, an empty endpoint AWS.
+  s3_settings = {
+    HEARLOOP_S3__REGION            = local.region
+    HEARLOOP_S3__ENDPOINT_URL      = ""
+    HEARLOOP_S3__ACCESS_KEY_ID     = ""
+    HEARLOOP_S3__SECRET_ACCESS_KEY = ""
+  }
+
   settings = merge(
+    local.s3_settings,
     {
-      HEARLOOP_S3__REGION               = local.region
-      HEARLOOP_S3__ENDPOINT_URL         = ""
-      HEARLOOP_S3__ACCESS_KEY_ID        = ""
-      HEARLOOP_S3__SECRET_ACCESS_KEY    = ""
       HEARLOOP_KAFKA__SECURITY_PROTOCOL = module.events.security_protocol
       HEARLOOP_KAFKA__SASL_MECHANISM    = module.events.sasl_mechanism
       HEARLOOP_KAFKA__BOOTSTRAP_SERVERS = module.events.bootstrap_servers
@@ -109,7 +118,7 @@ locals {
       database = local.database_secret.arn
       kafka    = module.kafka_credentials.arn
       cache    = module.cache_credentials.arn
-      gateway  = aws_secretsmanager_secret.gateway.arn
+      gateway  = aws_secretsmanager_secret.filled_in["gateway"].arn
     },
     { for key, secret in aws_secretsmanager_secret.known : key => secret.arn },
   )

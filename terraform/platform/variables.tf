@@ -18,8 +18,8 @@ variable "global_name" {
   }
 }
 
-variable "namespace" {
-  description = "Kubernetes namespace of the platform."
+variable "domain" {
+  description = "The domain below which callers find the platform, as the edge module names it."
   type        = string
 }
 

@@ -3,13 +3,12 @@
 module "observability" {
   source = "../modules/observability"
 
-  name        = var.name
-  environment = var.name
-  emails      = var.alarm_emails
-  budget_usd  = var.budget_usd
-  key_arn     = module.platform_key.arn
-  anomalies   = local.anomalies
-  limits      = local.limits
+  name       = var.name
+  emails     = var.alarm_emails
+  budget_usd = var.budget_usd
+  key_arn    = module.platform_key.arn
+  anomalies  = local.anomalies
+  limits     = local.limits
 }
 
 locals {

@@ -137,7 +137,7 @@ def _plan_when_locked(place: Path, address: str, variables: dict[str, str]) -> t
 
 def _unexcused(copy: Path, place: Path, variables: dict[str, str]) -> set[str]:
     """Types that a plan changes which does not look away from what moto forgets."""
-    kept = {path: path.read_text(encoding="utf-8") for path in copy.glob(f"modules/*/{OVERRIDE}")}
+    kept = {path: path.read_text(encoding="utf-8") for path in copy.rglob(OVERRIDE)}
     for path, text in kept.items():
         path.write_text(text.replace("ignore_changes", "# ignore_changes"), encoding="utf-8")
     changed = {

@@ -5,6 +5,7 @@ over the others: resources that moto cannot make are left out of it, and attribu
 forgets are left alone. `terraform test` covers these with mock_provider instead.
 """
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -137,9 +138,12 @@ ABSENT = (
     ),
     Absent(
         folder="modules/cluster",
-        resources=("aws_autoscaling_attachment",),
+        resources=("aws_autoscaling_attachment", "aws_autoscaling_group_tag"),
         reason="a node group of EKS names a scaling group that is not there",
-        override='resource "aws_autoscaling_attachment" "gateway" { for_each = {} }',
+        override="""
+            resource "aws_autoscaling_attachment" "gateway" { for_each = {} }
+            resource "aws_autoscaling_group_tag" "template" { for_each = {} }
+        """,
         call=lambda clients: clients("autoscaling").attach_load_balancer_target_groups(
             AutoScalingGroupName="eks-probe", TargetGroupARNs=["probe"]
         ),
@@ -160,8 +164,26 @@ ABSENT = (
             ResourceARN="arn:aws:budgets::123456789012:budget/probe"
         ),
     ),
+    Absent(
+        folder="modules/edge",
+        resources=("aws_route53_query_log",),
+        reason="Route 53 takes the ARN of a log group with and without `:*`, moto only with it",
+        override="""
+            resource "aws_route53_query_log" "this" {
+              cloudwatch_log_group_arn = "${aws_cloudwatch_log_group.queries.arn}:*"
+            }
+        """,
+        call=lambda clients: _query_log(clients("route53"), clients("logs")),
+    ),
+    Absent(
+        folder="state",
+        resources=("aws_s3_bucket_policy",),
+        reason="moto is reached over plain HTTP, which this policy refuses to readers of the state",
+        override='resource "aws_s3_bucket_policy" "this" { count = 0 }',
+        call=lambda clients: _object_over_tls_only(clients("s3")),
+    ),
 )
-"""Covered by tests/*.tftest.hcl of the modules."""
+"""Covered by tests/*.tftest.hcl beside them."""
 
 FORGOTTEN = (
     Forgotten(
@@ -217,28 +239,14 @@ FORGOTTEN = (
 )
 """What matters of them is asserted by `terraform test`."""
 
-QUERY_LOG = """
-resource "aws_route53_query_log" "this" {
-  cloudwatch_log_group_arn = "${aws_cloudwatch_log_group.queries.arn}:*"
-}
-"""
-"""Route 53 takes the ARN of a log group with and without `:*`, moto only with it."""
-
-
-STATE_POLICY = 'resource "aws_s3_bucket_policy" "this" { count = 0 }'
-"""moto refuses to read an object under a policy with a refusal, whatever the refusal's conditions:
-the state could not be read from a bucket that insists on TLS."""
-
 
 def copy_of(destination: Path) -> Path:
     """A copy of terraform/ without what moto lacks, at `destination`."""
     shutil.copytree(TERRAFORM, destination, ignore=shutil.ignore_patterns(".terraform*"))
-    for folder in sorted(path.parent for path in destination.glob("modules/*/main.tf")):
+    for folder in (path.parent for path in destination.rglob("main.tf")):
         parts = [each.override for each in ABSENT if destination / each.folder == folder]
         parts += [_left_alone(folder, forgotten) for forgotten in FORGOTTEN]
-        parts += [QUERY_LOG] if folder.name == "edge" else []
         (folder / OVERRIDE).write_text("\n".join(parts), encoding="utf-8")
-    (destination / "state" / OVERRIDE).write_text(STATE_POLICY, encoding="utf-8")
     return destination
 
 
@@ -270,13 +278,38 @@ def _nodes_of_a_cache(cache: Any) -> None:
 
 
 def _metrics_of_a_bucket(s3: Any) -> None:
-    name = "probe"
+    name = _bucket(s3, "metrics")
+    s3.put_bucket_metrics_configuration(Bucket=name, Id="all", MetricsConfiguration={"Id": "all"})
+
+
+def _object_over_tls_only(s3: Any) -> None:
+    name = _bucket(s3, "tls-only")
+    s3.put_object(Bucket=name, Key="state", Body=b"{}")
+    refusal = {
+        "Effect": "Deny",
+        "Principal": {"AWS": "*"},
+        "Action": "s3:*",
+        "Resource": [f"arn:aws:s3:::{name}", f"arn:aws:s3:::{name}/*"],
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+    s3.put_bucket_policy(
+        Bucket=name, Policy=json.dumps({"Version": "2012-10-17", "Statement": [refusal]})
+    )
+    s3.get_object(Bucket=name, Key="state")
+
+
+def _bucket(s3: Any, name: str) -> str:
     s3.create_bucket(
         Bucket=name, CreateBucketConfiguration={"LocationConstraint": s3.meta.region_name}
     )
-    try:
-        s3.put_bucket_metrics_configuration(
-            Bucket=name, Id="all", MetricsConfiguration={"Id": "all"}
-        )
-    finally:
-        s3.delete_bucket(Bucket=name)
+    return name
+
+
+def _query_log(route53: Any, logs: Any) -> None:
+    zone = route53.create_hosted_zone(Name="probe.example.com", CallerReference="probe")
+    logs.create_log_group(logGroupName="/aws/route53/probe")
+    (group,) = logs.describe_log_groups(logGroupNamePrefix="/aws/route53/probe")["logGroups"]
+    route53.create_query_logging_config(
+        HostedZoneId=zone["HostedZone"]["Id"],
+        CloudWatchLogsLogGroupArn=group["arn"].removesuffix(":*"),
+    )

@@ -1,7 +1,9 @@
 """The names that bind manifests, Terraform, settings, images and code: one spelling each."""
 
 import argparse
+import base64
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from limits import parse
 
 from hearloop import cli
 from hearloop.config import Buckets, KafkaSettings, Settings
@@ -23,13 +26,16 @@ from hearloop.training.trainjob import TrainJob
 from k8s import check
 from pipelines import placement
 from serving.caller import CALL
+from serving.settings import ServerSettings
 from tests.deploy import hcl
-from tests.deploy.exported import exported
-from tests.deploy.objects import Overlay, Pod, options
+from tests.deploy.exported import exported, unknown
+from tests.deploy.objects import Manifest, Overlay, Pod, options
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "contract" / "golden" / "continuous_learning.yaml"
 ENVIRONMENTS = ("staging", "production")
+SERVER = {f"HEARLOOP_SERVER_{name.upper()}" for name in ServerSettings.model_fields}
+"""Settings of the servers alone; those of tenants are nested below."""
 REGIONAL = {"staging": "platform", "production": "primary"}
 """The call of terraform/platform that an overlay stands on."""
 
@@ -67,14 +73,68 @@ def test_settings_are_those_of_the_code(overlay: Overlay, monkeypatch: pytest.Mo
 
 
 def test_secrets_and_variables_of_pods_are_those_of_the_code(overlay: Overlay) -> None:
-    known = Settings().to_environment().keys()
+    known = {*Settings().to_environment(), *SERVER}
     named = {key for one in overlay.all("Secret") for key in one["data"]}
     for secret in overlay.all("ExternalSecret"):
         named |= set(secret["spec"]["target"].get("template", {}).get("data", {}))
+        named |= {item["secretKey"] for item in secret["spec"]["data"]}
     for pod in overlay.pods():
         for container in pod.containers:
             named |= {variable["name"] for variable in container.get("env", [])}
     assert {name for name in named if name.startswith("HEARLOOP_")} <= known
+
+
+def test_the_servers_are_told_whom_to_believe(
+    overlay: Overlay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the model server and the feedback service read from what an overlay sets."""
+    values: dict[str, str] = overlay.one("ConfigMap", "hearloop-server")["data"]
+    assert {name.split("__")[0] for name in values} <= SERVER
+    for variable, value in values.items():
+        monkeypatch.setenv(variable, value)
+    settings = ServerSettings(_env_file=None)  # type: ignore[call-arg]
+    if overlay.name == "local":
+        assert not settings.jwks_url, "one machine has no identity provider"
+    else:
+        place = endpoints(overlay)
+        assert (settings.jwks_url, settings.issuer) == (
+            place["IDENTITY_KEYS"],
+            place["IDENTITY_ISSUER"],
+        )
+        assert settings.default_tenant.consent == "asked"
+        assert settings.default_tenant.streams > 0
+        parse(settings.default_tenant.rate)
+    for policy in overlay.all("SecurityPolicy"):
+        (provider,) = policy["spec"]["jwt"]["providers"]
+        assert provider["audiences"] == [settings.audience]
+
+
+def test_servers_that_take_tokens_have_them_and_their_key(overlay: Overlay) -> None:
+    pods = [overlay.serving(), *(pod for pod in overlay.pods() if pod.name == "hearloop-feedback")]
+    assert len(pods) == 2
+    for pod in pods:
+        (container,) = pod.spec["containers"]
+        sources = {next(iter(each.values()))["name"] for each in container["envFrom"]}
+        for wanted in (overlay.one("ConfigMap", "hearloop-server"), _servers_secret(overlay)):
+            assert wanted["metadata"]["name"] in sources, pod
+    secret = _servers_secret(overlay)
+    keys = set(secret.get("data", {})) | {
+        each["secretKey"] for each in secret.get("spec", {}).get("data", [])
+    }
+    assert "HEARLOOP_SERVER_SIGNING_KEY" in keys
+    if overlay.name == "local":
+        tokens = json.loads(base64.b64decode(secret["data"]["HEARLOOP_SERVER_TOKENS"]))
+        assert ServerSettings(tokens=tokens).tokens
+        assert len(base64.b64decode(secret["data"]["HEARLOOP_SERVER_SIGNING_KEY"])) >= 32
+
+
+def _servers_secret(overlay: Overlay) -> Manifest:
+    (found,) = (
+        one
+        for one in (*overlay.all("Secret"), *overlay.all("ExternalSecret"))
+        if one["metadata"]["name"].startswith("hearloop-server")
+    )
+    return found
 
 
 def test_a_rollout_pins_servers_by_a_setting() -> None:
@@ -113,14 +173,19 @@ def test_buckets_are_those_that_terraform_makes(cloud: Overlay) -> None:
 
 
 def test_topics_are_those_of_the_settings(cloud: Overlay) -> None:
-    kafka = KafkaSettings()
-    topics = {one["spec"]["topicName"] for one in cloud.all("KafkaTopic")}
-    assert topics == {kafka.transcriptions_topic, kafka.corrections_topic}
-    values = cloud.settings()
-    assert topics == {
-        values["HEARLOOP_KAFKA__TRANSCRIPTIONS_TOPIC"],
-        values["HEARLOOP_KAFKA__CORRECTIONS_TOPIC"],
+    known = {
+        name: value for name, value in KafkaSettings().model_dump().items() if name.endswith("_topic")
     }
+    partitions = {
+        one["spec"]["topicName"]: one["spec"]["partitions"] for one in cloud.all("KafkaTopic")
+    }
+    assert partitions.keys() == set(known.values())
+    values = cloud.settings()
+    assert {name: values[f"HEARLOOP_KAFKA__{name.upper()}"] for name in known} == known
+    audio, transcripts = known["call_audio_topic"], known["call_transcripts_topic"]
+    assert partitions[audio] == partitions[transcripts], "a call keeps its partition"
+    most = cloud.one("ScaledObject", "hearloop-calls")["spec"]["maxReplicaCount"]
+    assert most <= partitions[audio], "a further member would have nothing to read"
     labels = {one["metadata"]["labels"]["strimzi.io/cluster"] for one in cloud.all("KafkaTopic")}
     (operator,) = (one for one in cloud.pods() if one.name == "strimzi-topic-operator")
     environment = {one["name"]: one.get("value") for one in operator.containers[0]["env"]}
@@ -151,8 +216,9 @@ def test_secrets_are_those_that_terraform_keeps(cloud: Overlay) -> None:
         )
     )
     known = hcl.local("platform/secrets.tf", "known")
+    by_hand = hcl.resource("platform/secrets.tf", "aws_secretsmanager_secret", "filled_in")
     keys = {each.replace("${var.name}", name) for each in made if "${each.key}" not in each}
-    keys |= {f"{name}/{each}" for each in known}
+    keys |= {f"{name}/{each}" for each in (*known, *by_hand["for_each"])}
     for secret in cloud.all("ExternalSecret"):
         for item in secret["spec"]["data"]:
             remote = item["remoteRef"]
@@ -167,7 +233,7 @@ def test_secrets_are_those_that_terraform_keeps(cloud: Overlay) -> None:
 def test_service_accounts_are_those_that_terraform_gives_roles_to(cloud: Overlay) -> None:
     workloads = hcl.local("modules/workloads/main.tf", "speech")
     elsewhere = hcl.local("modules/workloads/main.tf", "elsewhere")
-    namespace = platform(cloud)["namespace"]
+    namespace = hcl.local("platform/main.tf", "namespace")
     expected = {
         f"hearloop-{workload}": (elsewhere.get(workload, namespace), workload)
         for workload in workloads
@@ -217,7 +283,7 @@ def test_the_front_door_agrees_with_the_load_balancer_and_dns(cloud: Overlay) ->
     assert (proxy["type"], port["nodePort"]) == ("NodePort", node_port)
     records = (hcl.TERRAFORM / "modules" / "edge" / "main.tf").read_text()
     domain = endpoints(cloud)["ANY_HOST"].removeprefix("*.")
-    for host in ("API_HOST", "CORRECTIONS_HOST"):
+    for host in ("API_HOST", "CORRECTIONS_HOST", "PARTNERS_HOST"):
         first = endpoints(cloud)[host].removesuffix(f".{domain}")
         assert f'"{first}.${{var.domain}}"' in records
     health = cloud.one("HTTPRoute", "hearloop-health")["spec"]["rules"][0]["matches"][0]
@@ -247,7 +313,7 @@ def test_ports_agree(overlay: Overlay) -> None:
             listening = {each["containerPort"] for each in container.get("ports", [])}
             given = options(container.get("args", []))
             for name, value in given.items():
-                if name in ("port", "http_port", "grpc_port", "s3.port"):
+                if name in ("port", "http_port", "grpc_port", "metrics_port", "s3.port"):
                     assert int(value) in listening, pod
             if "listener-url" in given:
                 assert urlsplit(given["listener-url"]).port in listening
@@ -306,7 +372,7 @@ def test_our_modules_take_the_options_that_they_are_given(overlay: Overlay) -> N
             known = _options_of(command[2])
             assert {f"--{name}" for name in options(container["args"])} <= known, pod
             checked.add(command[2])
-    assert checked == {"serving", "serving.feedback", "monitoring"}
+    assert checked == {"serving", "serving.feedback", "serving.calls", "monitoring"}
 
 
 def _options_of(module: str) -> set[str]:
@@ -320,7 +386,9 @@ def _options_of(module: str) -> set[str]:
         parsers.append(self)
         raise Asked
 
-    program = importlib.import_module(module if "." in module else f"{module}.__main__")
+    program = importlib.import_module(module)
+    if program.__spec__ and program.__spec__.submodule_search_locations:
+        program = importlib.import_module(f"{module}.__main__")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, "parse_args", ask)
         with pytest.raises(Asked):
@@ -416,11 +484,18 @@ def test_metrics_that_decide_are_exported(
 ) -> None:
     there = exported(tmp_path, monkeypatch)
     (metric,) = cloud.one("InferenceService")["spec"]["predictor"]["autoScaling"]["metrics"]
-    query = metric["external"]["metric"]["query"]
-    (scaling,) = re.findall(r"hearloop_\w+", query)
-    assert scaling in there
-    prometheus = metric["external"]["metric"]["serverAddress"]
-    assert prometheus == cloud.settings()["HEARLOOP_ROLLOUT__PROMETHEUS_URL"]
+    external = metric["external"]["metric"]
+    asked = {"kserve-container": [(external["serverAddress"], external["query"])]}
+    asked["calls"] = [
+        (each["metadata"]["serverAddress"], each["metadata"]["query"])
+        for each in cloud.one("ScaledObject", "hearloop-calls")["spec"]["triggers"]
+    ]
+    for container, queries in asked.items():
+        for prometheus, query in queries:
+            assert prometheus == cloud.settings()["HEARLOOP_ROLLOUT__PROMETHEUS_URL"]
+            assert unknown(query, there) == []
+            # Servers and members export the same gauge; each is scaled by its own streams.
+            assert "live_streams" not in query or f'container="{container}"' in query
     assert set(tallies.ANSWERED) <= there[tallies.REQUESTS]["outcome"]
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from hearloop.config import Buckets
+from hearloop.config import Buckets, Settings
+from serving.functions.handler import TOKEN_SECRET
 from tests.deploy import terraform_runs as terraform
 from tests.deploy.terraform_lives import ENVIRONMENTS, FORGETFUL, Life
 from tests.deploy.terraform_moto import ABSENT, Absent
@@ -101,6 +102,34 @@ def test_production_copies_speech_to_its_standby(lives: dict[str, Future[Life]])
         f"hearloop-production-{holds}": f"arn:aws:s3:::hearloop-production-standby-{holds}"
         for holds in ("audio", "snapshots", "artifacts")
     }
+
+
+def test_production_copies_the_databases_password_to_its_standby(
+    lives: dict[str, Future[Life]],
+) -> None:
+    copied = {
+        each["values"]["name"]: each["values"]["replica"][0]["region"]
+        for each in _of(lives["production"].result(), "aws_secretsmanager_secret")
+        if each["values"]["replica"]
+    }
+    assert copied == {"hearloop-production/database": "eu-west-1"}
+
+
+def test_uploads_are_transcribed_in_one_region(lives: dict[str, Future[Life]]) -> None:
+    production = lives["production"].result()
+    (function,) = _of(production, "aws_lambda_function")
+    assert function["address"].startswith("module.primary.")
+    promoted = [each for each in production.promotion if ".aws_lambda_function." in each]
+    assert promoted == ["module.standby.module.functions[0].aws_lambda_function.this"]
+
+
+def test_the_function_calls_a_name_that_dns_has(life: Life) -> None:
+    (function,) = _of(life, "aws_lambda_function")
+    settings = function["values"]["environment"][0]["variables"]
+    assert settings.keys() <= Settings().to_environment().keys() | {TOKEN_SECRET}
+    names = {each["values"]["name"] for each in _of(life, "aws_route53_record")}
+    assert settings["HEARLOOP_SERVING_URL"].removeprefix("https://") in names
+    assert {name.split(".")[0] for name in names} >= {"api", "corrections", "partners"}
 
 
 def test_production_fails_over_without_losing_its_database(lives: dict[str, Future[Life]]) -> None:

@@ -52,7 +52,7 @@ module "primary" {
 
   name            = "hearloop-production"
   global_name     = var.global_name
-  namespace       = "hearloop"
+  domain          = var.domain
   disposable      = var.disposable
   release         = var.release
   cidr            = "10.30.0.0/16"
@@ -73,7 +73,7 @@ module "standby" {
 
   name            = "hearloop-production"
   global_name     = "${var.global_name}-standby"
-  namespace       = "hearloop"
+  domain          = var.domain
   disposable      = var.disposable
   release         = var.release
   cidr            = "10.40.0.0/16"

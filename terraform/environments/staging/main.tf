@@ -23,7 +23,7 @@ module "platform" {
 
   name        = "hearloop-staging"
   global_name = var.global_name
-  namespace   = "hearloop"
+  domain      = var.domain
   disposable  = true
   release     = var.release
 

@@ -26,7 +26,7 @@ resource "aws_elasticache_subnet_group" "this" {
 
 resource "aws_cloudwatch_log_group" "this" {
   name              = "/hearloop/${var.name}/cache"
-  retention_in_days = var.log_days
+  retention_in_days = 365
   kms_key_id        = var.key_arn
 }
 

@@ -49,12 +49,6 @@ variable "password" {
   }
 }
 
-variable "log_days" {
-  description = "Days for which the slow log is kept."
-  type        = number
-  default     = 365
-}
-
 variable "key_arn" {
   description = "ARN of the key that encrypts the cache, its snapshots and its logs."
   type        = string

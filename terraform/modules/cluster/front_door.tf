@@ -11,11 +11,9 @@ resource "aws_security_group" "front_door" {
 }
 
 resource "aws_vpc_security_group_ingress_rule" "callers" {
-  for_each = toset(var.caller_cidrs)
-
   security_group_id = aws_security_group.front_door.id
   description       = "HTTPS from callers"
-  cidr_ipv4         = each.value
+  cidr_ipv4         = "0.0.0.0/0"
   from_port         = 443
   to_port           = 443
   ip_protocol       = "tcp"

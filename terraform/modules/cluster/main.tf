@@ -12,7 +12,7 @@ locals {
 
 resource "aws_cloudwatch_log_group" "control_plane" {
   name              = "/aws/eks/${var.name}/cluster" # EKS writes here and nowhere else
-  retention_in_days = var.log_days
+  retention_in_days = 365
   kms_key_id        = var.key_arn
 }
 
@@ -234,18 +234,49 @@ resource "aws_eks_node_group" "this" {
   depends_on = [aws_iam_role_policy_attachment.nodes]
 }
 
+# Without a node to look at, the autoscaler reads from these tags what a new one would be like.
+resource "aws_autoscaling_group_tag" "template" {
+  for_each = merge([
+    for name, group in var.node_groups : {
+      "${name} label" = { group = name, key = "label/hearloop/nodes", value = "gpu" }
+      "${name} taint" = { group = name, key = "taint/nvidia.com/gpu", value = "present:NoSchedule" }
+      "${name} GPU"   = { group = name, key = "resources/nvidia.com/gpu", value = "1" }
+    } if group.gpu
+  ]...)
+
+  autoscaling_group_name = aws_eks_node_group.this[each.value.group].resources[0].autoscaling_groups[0].name
+
+  tag {
+    key                 = "k8s.io/cluster-autoscaler/node-template/${each.value.key}"
+    value               = each.value.value
+    propagate_at_launch = false
+  }
+}
+
+# --- add-ons, in the versions that EKS gives by default for the cluster's
+
+locals {
+  # Service account and policy of those that call AWS.
+  addon_roles = {
+    aws-ebs-csi-driver              = { account = "kube-system:ebs-csi-controller-sa", policy = "service-role/AmazonEBSCSIDriverPolicy" }
+    amazon-cloudwatch-observability = { account = "amazon-cloudwatch:cloudwatch-agent", policy = "CloudWatchAgentServerPolicy" }
+  }
+
+  addon_settings = {
+    vpc-cni                         = { enableNetworkPolicy = "true" }       # the manifests' NetworkPolicies are enforced
+    amazon-cloudwatch-observability = { containerLogs = { enabled = true } } # to the log groups of the observability module
+  }
+}
+
 resource "aws_eks_addon" "this" {
-  for_each = var.addons
+  for_each = toset(["vpc-cni", "kube-proxy", "coredns", "aws-ebs-csi-driver", "amazon-cloudwatch-observability"])
 
   cluster_name                = aws_eks_cluster.this.name
   addon_name                  = each.key
-  addon_version               = each.value
-  service_account_role_arn    = each.key == "aws-ebs-csi-driver" ? aws_iam_role.volumes.arn : null
+  service_account_role_arn    = contains(keys(local.addon_roles), each.key) ? aws_iam_role.addon[each.key].arn : null
+  configuration_values        = contains(keys(local.addon_settings), each.key) ? jsonencode(local.addon_settings[each.key]) : null
   resolve_conflicts_on_create = "OVERWRITE"
   resolve_conflicts_on_update = "OVERWRITE"
-
-  # The network plug-in's policies enforce the manifests' NetworkPolicies.
-  configuration_values = each.key == "vpc-cni" ? jsonencode({ enableNetworkPolicy = "true" }) : null
 }
 
 # --- workload identity: pods exchange their service account's token for a role (IRSA)
@@ -255,8 +286,10 @@ resource "aws_iam_openid_connect_provider" "this" {
   client_id_list = ["sts.amazonaws.com"]
 }
 
-resource "aws_iam_role" "volumes" {
-  name = "${var.global_name}-volumes"
+resource "aws_iam_role" "addon" {
+  for_each = local.addon_roles
+
+  name = "${var.global_name}-${each.key}"
 
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
@@ -267,14 +300,16 @@ resource "aws_iam_role" "volumes" {
       Condition = {
         StringEquals = {
           "${local.issuer}:aud" = "sts.amazonaws.com"
-          "${local.issuer}:sub" = "system:serviceaccount:kube-system:ebs-csi-controller-sa"
+          "${local.issuer}:sub" = "system:serviceaccount:${each.value.account}"
         }
       }
     }]
   })
 }
 
-resource "aws_iam_role_policy_attachment" "volumes" {
-  role       = aws_iam_role.volumes.name
-  policy_arn = "${local.managed_policy}/service-role/AmazonEBSCSIDriverPolicy"
+resource "aws_iam_role_policy_attachment" "addon" {
+  for_each = local.addon_roles
+
+  role       = aws_iam_role.addon[each.key].name
+  policy_arn = "${local.managed_policy}/${each.value.policy}"
 }

@@ -55,12 +55,6 @@ variable "api_cidrs" {
   }
 }
 
-variable "caller_cidrs" {
-  description = "Addresses that reach the front door."
-  type        = list(string)
-  default     = ["0.0.0.0/0"]
-}
-
 variable "gateway_node_port" {
   description = "Node port of the gateway's Service."
   type        = number
@@ -103,23 +97,6 @@ variable "node_groups" {
     condition     = alltrue([for group in var.node_groups : group.most >= max(group.least, 1)])
     error_message = "`most` is at least `least`, and at least 1."
   }
-}
-
-variable "addons" {
-  description = "EKS add-ons and their versions; null takes the default of the cluster's version."
-  type        = map(string)
-  default = {
-    "vpc-cni"            = null
-    "kube-proxy"         = null
-    "coredns"            = null
-    "aws-ebs-csi-driver" = null
-  }
-}
-
-variable "log_days" {
-  description = "Days for which the control plane's logs are kept."
-  type        = number
-  default     = 365
 }
 
 variable "key_arn" {

@@ -51,7 +51,7 @@ resource "aws_cloudwatch_log_group" "this" {
   for_each = toset(["postgresql", "upgrade"])
 
   name              = "/aws/rds/instance/${var.name}/${each.key}" # RDS writes here and nowhere else
-  retention_in_days = var.log_days
+  retention_in_days = 365
   kms_key_id        = var.key_arn
 }
 
@@ -90,8 +90,8 @@ resource "aws_db_instance" "this" {
   password_wo         = local.replica ? null : var.password
   password_wo_version = local.replica ? null : var.password_generation
 
-  allocated_storage     = local.replica ? null : var.storage_gb
-  max_allocated_storage = 10 * var.storage_gb
+  allocated_storage     = local.replica ? null : 50 # GB, to begin with
+  max_allocated_storage = 500
   storage_type          = "gp3"
   storage_encrypted     = true
   kms_key_id            = var.key_arn

@@ -44,17 +44,6 @@ variable "instance_class" {
   }
 }
 
-variable "storage_gb" {
-  description = "Storage to begin with; it grows tenfold by itself."
-  type        = number
-  default     = 50
-
-  validation {
-    condition     = var.storage_gb >= 20
-    error_message = "RDS gives at least 20 GB."
-  }
-}
-
 variable "multi_az" {
   description = "Whether a standby in another zone takes over by itself."
   type        = bool
@@ -93,12 +82,6 @@ variable "password_generation" {
   description = "Counted up when the password changes."
   type        = number
   default     = null
-}
-
-variable "log_days" {
-  description = "Days for which the server's logs are kept."
-  type        = number
-  default     = 365
 }
 
 variable "key_arn" {

@@ -1,5 +1,6 @@
-# Names that callers use. `api` is answered by the nearest region that is healthy; `corrections`, which
-# writes, by the primary region and, when that is down, by the standby.
+# Names that callers use. `api`, and `partners` for machines with client certificates, are answered by
+# the nearest region that is healthy; `corrections`, which writes, by the primary region and, when that
+# is down, by the standby.
 
 resource "aws_route53_zone" "this" {
   # checkov:skip=CKV2_AWS_38:DNSSEC needs a DS record in the parent zone, which belongs to whoever owns the domain; callers are authenticated by TLS and a token, not by DNS.
@@ -42,23 +43,32 @@ resource "aws_route53_health_check" "region" {
 
 # --- recognition: the nearest healthy region
 
-resource "aws_route53_record" "api" {
+locals {
+  recognising = ["api.${var.domain}", "partners.${var.domain}"]
+
+  nearest = {
+    for pair in setproduct(local.recognising, keys(var.regions)) :
+    join("/", pair) => { host = pair[0], region = pair[1] }
+  }
+}
+
+resource "aws_route53_record" "nearest" {
   # checkov:skip=CKV2_AWS_23:The load balancer is in the cluster module of its region.
-  for_each = var.regions
+  for_each = local.nearest
 
   zone_id         = aws_route53_zone.this.zone_id
-  name            = "api.${var.domain}"
+  name            = each.value.host
   type            = "A"
-  set_identifier  = each.key
-  health_check_id = aws_route53_health_check.region[each.key].id
+  set_identifier  = each.value.region
+  health_check_id = aws_route53_health_check.region[each.value.region].id
 
   latency_routing_policy {
-    region = each.key
+    region = each.value.region
   }
 
   alias {
-    name                   = each.value.hostname
-    zone_id                = each.value.zone_id
+    name                   = var.regions[each.value.region].hostname
+    zone_id                = var.regions[each.value.region].zone_id
     evaluate_target_health = true
   }
 }
@@ -105,7 +115,7 @@ resource "aws_cloudwatch_log_group" "queries" {
   provider = aws.us_east_1
 
   name              = "/aws/route53/${var.domain}"
-  retention_in_days = var.log_days
+  retention_in_days = 365
   kms_key_id        = module.key.arn
 }
 

@@ -3,12 +3,7 @@ output "name_servers" {
   value       = aws_route53_zone.this.name_servers
 }
 
-output "api_host" {
-  description = "Where speech is recognised."
-  value       = "api.${var.domain}"
-}
-
-output "corrections_host" {
-  description = "Where corrections are sent."
-  value       = "corrections.${var.domain}"
+output "hosts" {
+  description = "Names that callers use: for the gateway's certificate and the overlay's endpoints."
+  value       = concat(local.recognising, ["corrections.${var.domain}"])
 }

@@ -43,9 +43,3 @@ variable "health_path" {
     error_message = "A path begins with a slash."
   }
 }
-
-variable "log_days" {
-  description = "Days for which DNS queries are kept."
-  type        = number
-  default     = 365
-}

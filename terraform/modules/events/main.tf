@@ -47,7 +47,7 @@ resource "aws_security_group" "this" {
 
 resource "aws_cloudwatch_log_group" "this" {
   name              = "/hearloop/${var.name}/brokers"
-  retention_in_days = var.log_days
+  retention_in_days = 365
   kms_key_id        = var.key_arn
 }
 
@@ -75,7 +75,7 @@ resource "aws_msk_cluster" "this" {
 
     storage_info {
       ebs_storage_info {
-        volume_size = var.storage_gb
+        volume_size = 50 # GB, to begin with
       }
     }
 
@@ -146,7 +146,7 @@ resource "aws_appautoscaling_target" "storage" {
   resource_id        = aws_msk_cluster.this.arn
   scalable_dimension = "kafka:broker-storage:VolumeSize"
   min_capacity       = 1
-  max_capacity       = 10 * var.storage_gb
+  max_capacity       = 500 # GB
 }
 
 resource "aws_appautoscaling_policy" "storage" {

@@ -44,12 +44,6 @@ variable "instance_type" {
   }
 }
 
-variable "storage_gb" {
-  description = "Storage of a broker to begin with; it grows tenfold by itself."
-  type        = number
-  default     = 50
-}
-
 variable "retention_days" {
   description = "Days for which events are kept: as long as a consumer may be away."
   type        = number
@@ -64,12 +58,6 @@ variable "retention_days" {
 variable "credentials_secret_arn" {
   description = "Secret with the user name and password; its name begins with AmazonMSK_, and a customer's key encrypts it."
   type        = string
-}
-
-variable "log_days" {
-  description = "Days for which the brokers' logs are kept."
-  type        = number
-  default     = 365
 }
 
 variable "key_arn" {

@@ -1,16 +1,20 @@
-# The ingest function: speech that arrives under incoming/ in the audio bucket is checked and taken in
-# by the handler in serving/functions. What fails three times waits in a queue for a person.
+# The ingest function: speech that arrives under incoming/ in the audio bucket is transcribed by the
+# model server behind the front door, through the handler in serving/functions. What fails three
+# times waits in a queue for a person.
 
 data "aws_partition" "current" {}
 
 resource "aws_cloudwatch_log_group" "this" {
   name              = "/aws/lambda/${local.name}" # Lambda writes here and nowhere else
-  retention_in_days = var.log_days
+  retention_in_days = 365
   kms_key_id        = var.key_arn
 }
 
 locals {
   name = "${var.name}-ingest"
+
+  # What the function writes lies elsewhere, or it would call itself.
+  prefix = "incoming/"
 }
 
 resource "aws_sqs_queue" "failed" {
@@ -21,11 +25,11 @@ resource "aws_sqs_queue" "failed" {
 
 resource "aws_security_group" "this" {
   name        = local.name
-  description = "The ingest function: out, to AWS and the VPC alone"
+  description = "The ingest function: HTTPS out, nothing in"
   vpc_id      = var.vpc_id
 
   egress {
-    description = "Services of AWS, S3 among them"
+    description = "The front door, and services of AWS"
     from_port   = 443
     to_port     = 443
     protocol    = "tcp"
@@ -36,19 +40,19 @@ resource "aws_security_group" "this" {
 resource "aws_lambda_function" "this" {
   # checkov:skip=CKV_AWS_272:Code signing is for zip files; this is an image, pinned by a tag that cannot move.
   function_name = local.name
-  description   = "Takes in speech that arrives under ${var.prefix} in ${var.bucket_name}"
+  description   = "Transcribes what arrives under ${local.prefix} in ${var.bucket_name}"
   role          = aws_iam_role.this.arn
   package_type  = "Image"
   image_uri     = var.image_uri
-  timeout       = var.timeout_s
-  memory_size   = var.memory_mb
+  timeout       = 120  # seconds for one file; the handler waits 100 for the server
+  memory_size   = 1024 # MB: eight times the largest file
   kms_key_arn   = var.key_arn
 
   # A flood of uploads waits; it does not take the account's concurrency from anything else.
-  reserved_concurrent_executions = var.concurrency
+  reserved_concurrent_executions = 20
 
   environment {
-    variables = var.settings
+    variables = merge(var.settings, { HEARLOOP_SERVING_TOKEN_SECRET = var.token_secret_arn })
   }
 
   vpc_config {
@@ -82,7 +86,7 @@ resource "aws_s3_bucket_notification" "this" {
   lambda_function {
     lambda_function_arn = aws_lambda_function.this.arn
     events              = ["s3:ObjectCreated:*"]
-    filter_prefix       = var.prefix
+    filter_prefix       = local.prefix
   }
 
   depends_on = [aws_lambda_permission.bucket]
@@ -121,7 +125,7 @@ resource "aws_iam_role_policy" "this" {
         Sid      = "ReadWhatArrived"
         Effect   = "Allow"
         Action   = ["s3:GetObject"]
-        Resource = ["${var.bucket_arn}/${var.prefix}*", "${var.bucket_arn}/transcripts/*"]
+        Resource = ["${var.bucket_arn}/${local.prefix}*", "${var.bucket_arn}/transcripts/*"]
       },
       {
         Sid      = "WriteWhatItBecame"
@@ -141,6 +145,12 @@ resource "aws_iam_role_policy" "this" {
         Effect   = "Allow"
         Action   = ["s3:ListBucket"]
         Resource = var.bucket_arn
+      },
+      {
+        Sid      = "ReadItsToken"
+        Effect   = "Allow"
+        Action   = ["secretsmanager:GetSecretValue"]
+        Resource = var.token_secret_arn
       },
       {
         Sid      = "OpenTheKeys"

@@ -33,20 +33,19 @@ variable "bucket_arn" {
   type        = string
 }
 
-variable "prefix" {
-  description = "Where speech arrives in the bucket. What the function writes must lie elsewhere, or it would call itself."
-  type        = string
-  default     = "incoming/"
+variable "settings" {
+  description = "HEARLOOP_* settings of the function: S3, and where the model server is; no secrets."
+  type        = map(string)
 
   validation {
-    condition     = endswith(var.prefix, "/") && !startswith(var.prefix, "/")
-    error_message = "The prefix is a folder: it ends in a slash and begins with none."
+    condition     = startswith(lookup(var.settings, "HEARLOOP_SERVING_URL", ""), "https://")
+    error_message = "HEARLOOP_SERVING_URL is the front door, over https."
   }
 }
 
-variable "settings" {
-  description = "HEARLOOP_* settings of the function; no secrets."
-  type        = map(string)
+variable "token_secret_arn" {
+  description = "Secret with the token that the model server asks for, in the field `token`: read by the function, never by Terraform."
+  type        = string
 }
 
 variable "vpc_id" {
@@ -57,40 +56,6 @@ variable "vpc_id" {
 variable "subnet_ids" {
   description = "Subnets of the function: those of the nodes."
   type        = list(string)
-}
-
-variable "timeout_s" {
-  description = "Seconds for one file."
-  type        = number
-  default     = 120
-
-  validation {
-    condition     = var.timeout_s >= 1 && var.timeout_s <= 900
-    error_message = "Lambda stops a function after 900 seconds."
-  }
-}
-
-variable "memory_mb" {
-  description = "Memory of one execution."
-  type        = number
-  default     = 1024
-}
-
-variable "concurrency" {
-  description = "Files taken in at the same time."
-  type        = number
-  default     = 20
-
-  validation {
-    condition     = var.concurrency >= 1
-    error_message = "With a concurrency of 0 nothing would be taken in."
-  }
-}
-
-variable "log_days" {
-  description = "Days for which the function's logs are kept."
-  type        = number
-  default     = 365
 }
 
 variable "storage_key_arn" {

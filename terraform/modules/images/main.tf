@@ -34,7 +34,7 @@ resource "aws_ecr_lifecycle_policy" "this" {
       {
         rulePriority = 2
         description  = "As many releases as a rollback may want"
-        selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = var.releases_kept }
+        selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = 50 }
         action       = { type = "expire" }
       },
     ]

@@ -9,12 +9,6 @@ variable "repositories" {
   }
 }
 
-variable "releases_kept" {
-  description = "Images of each repository that are kept."
-  type        = number
-  default     = 50
-}
-
 variable "replica_region" {
   description = "Region that images are copied to; null copies none."
   type        = string

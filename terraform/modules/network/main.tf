@@ -192,7 +192,7 @@ resource "aws_vpc_endpoint" "interface" {
 
 resource "aws_cloudwatch_log_group" "flows" {
   name              = "/hearloop/${var.name}/flows"
-  retention_in_days = var.flow_log_days
+  retention_in_days = 365
   kms_key_id        = var.key_arn
 }
 

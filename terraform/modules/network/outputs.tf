@@ -22,8 +22,3 @@ output "data_subnet_ids" {
   description = "Subnets without a way out, one a zone."
   value       = [for subnet in aws_subnet.data : subnet.id]
 }
-
-output "nat_gateway_ids" {
-  description = "The NAT gateways, whose outgoing bytes the alarms watch."
-  value       = [for gateway in aws_nat_gateway.this : gateway.id]
-}

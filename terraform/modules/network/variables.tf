@@ -38,17 +38,6 @@ variable "nat_per_zone" {
   type        = bool
 }
 
-variable "flow_log_days" {
-  description = "Days for which flow logs are kept."
-  type        = number
-  default     = 365
-
-  validation {
-    condition     = contains([30, 90, 180, 365, 731], var.flow_log_days)
-    error_message = "CloudWatch keeps logs for 30, 90, 180, 365 or 731 days (among others that are not meant here)."
-  }
-}
-
 variable "key_arn" {
   description = "ARN of the key that encrypts the flow logs."
   type        = string

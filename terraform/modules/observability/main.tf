@@ -3,11 +3,12 @@
 
 data "aws_caller_identity" "current" {}
 
+# Where the cluster's CloudWatch add-on writes: what pods, nodes and the kubelet say.
 resource "aws_cloudwatch_log_group" "this" {
-  for_each = var.log_groups
+  for_each = toset(["application", "dataplane", "host"])
 
-  name              = "/hearloop/${var.name}/${each.key}"
-  retention_in_days = each.value
+  name              = "/aws/containerinsights/${var.name}/${each.key}"
+  retention_in_days = 365
   kms_key_id        = var.key_arn
 }
 
@@ -44,7 +45,7 @@ resource "aws_sns_topic_subscription" "email" {
 
 # --- alarms
 
-# Bands learnt from two weeks, by hour of the day and day of the week: what is unusual, whatever is
+# Bands of three standard deviations, learnt from two weeks, by hour of the day and day of the week: what is unusual, whatever is
 # usual.
 resource "aws_cloudwatch_metric_alarm" "anomaly" {
   for_each = var.anomalies
@@ -61,7 +62,7 @@ resource "aws_cloudwatch_metric_alarm" "anomaly" {
 
   metric_query {
     id          = "band"
-    expression  = "ANOMALY_DETECTION_BAND(seen, ${var.band_width})"
+    expression  = "ANOMALY_DETECTION_BAND(seen, ${3})"
     label       = "expected"
     return_data = true
   }
@@ -112,7 +113,7 @@ resource "aws_budgets_budget" "this" {
 
   cost_filter {
     name   = "TagKeyValue"
-    values = [format("user:Environment$%s", var.environment)]
+    values = [format("user:Environment$%s", var.name)]
   }
 
   # Told in time to do something, and again when it has happened.

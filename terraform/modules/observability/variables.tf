@@ -3,25 +3,6 @@ variable "name" {
   type        = string
 }
 
-variable "environment" {
-  description = "Value of the tag Environment, by which the budget counts."
-  type        = string
-}
-
-variable "log_groups" {
-  description = "Log groups of the platform and the days that each keeps."
-  type        = map(number)
-  default = {
-    pods  = 365
-    audit = 731
-  }
-
-  validation {
-    condition     = alltrue([for days in values(var.log_groups) : contains([30, 90, 180, 365, 731], days)])
-    error_message = "CloudWatch keeps logs for 30, 90, 180, 365 or 731 days (among others that are not meant here); never for ever."
-  }
-}
-
 variable "anomalies" {
   description = "Metrics that are watched for what is unusual: what it means, and whether too little is a sign as well (`low`)."
   type = map(object({
@@ -49,17 +30,6 @@ variable "limits" {
   validation {
     condition     = alltrue([for limit in var.limits : (limit.above == null) != (limit.below == null)])
     error_message = "A limit has either `above` or `below`."
-  }
-}
-
-variable "band_width" {
-  description = "Standard deviations that are still usual."
-  type        = number
-  default     = 3
-
-  validation {
-    condition     = var.band_width >= 2
-    error_message = "A band of less than two standard deviations rings every hour."
   }
 }
 

@@ -56,7 +56,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "logs" {
     filter {}
 
     expiration {
-      days = var.log_days
+      days = 365
     }
 
     noncurrent_version_expiration {

@@ -55,12 +55,6 @@ variable "retention_days" {
   }
 }
 
-variable "log_days" {
-  description = "Days for which access logs are kept."
-  type        = number
-  default     = 365
-}
-
 variable "replica" {
   description = "Buckets in another region, by what they hold, and their key: what must survive a region is copied there. Null copies nothing."
   type = object({

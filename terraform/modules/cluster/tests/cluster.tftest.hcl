@@ -32,6 +32,22 @@ run "gpus_reach_zero" {
   }
 }
 
+run "gpus_come_back" {
+  assert {
+    condition = { for tag in aws_autoscaling_group_tag.template : trimprefix(tag.tag[0].key, "k8s.io/cluster-autoscaler/node-template/") => tag.tag[0].value } == {
+      "label/hearloop/nodes"     = "gpu"
+      "taint/nvidia.com/gpu"     = "present:NoSchedule"
+      "resources/nvidia.com/gpu" = "1"
+    }
+    error_message = "The autoscaler knows what a node of an empty group would be like."
+  }
+
+  assert {
+    condition     = one(aws_eks_node_group.this["gpu"].taint).key == "nvidia.com/gpu" && aws_eks_node_group.this["gpu"].labels["hearloop/nodes"] == "gpu"
+    error_message = "And the node is like that."
+  }
+}
+
 run "the_api_is_closed_and_secrets_are_encrypted" {
   assert {
     condition     = !aws_eks_cluster.this.vpc_config[0].endpoint_public_access && aws_eks_cluster.this.vpc_config[0].endpoint_private_access
@@ -74,15 +90,15 @@ run "pods_cannot_take_the_nodes_role" {
   }
 
   assert {
-    condition     = jsondecode(aws_iam_role.volumes.assume_role_policy).Statement[0].Condition.StringEquals["issuer.example.com/id:sub"] == "system:serviceaccount:kube-system:ebs-csi-controller-sa"
+    condition     = jsondecode(aws_iam_role.addon["aws-ebs-csi-driver"].assume_role_policy).Statement[0].Condition.StringEquals["issuer.example.com/id:sub"] == "system:serviceaccount:kube-system:ebs-csi-controller-sa"
     error_message = "One service account alone may take the role of the volume driver."
   }
 }
 
 run "addons_and_front_door" {
   assert {
-    condition     = toset(keys(aws_eks_addon.this)) == toset(["vpc-cni", "kube-proxy", "coredns", "aws-ebs-csi-driver"])
-    error_message = "The add-ons that a cluster needs, for EKS brings none of its own."
+    condition     = toset(keys(aws_eks_addon.this)) == toset(["vpc-cni", "kube-proxy", "coredns", "aws-ebs-csi-driver", "amazon-cloudwatch-observability"])
+    error_message = "The add-ons that a cluster needs, for EKS brings none of its own, and the one that keeps logs."
   }
 
   assert {
@@ -93,6 +109,14 @@ run "addons_and_front_door" {
   assert {
     condition     = toset(keys(aws_autoscaling_attachment.gateway)) == toset(["cpu"])
     error_message = "Callers are sent to the nodes that carry the gateway."
+  }
+
+  assert {
+    condition = alltrue([
+      for rule in [aws_vpc_security_group_ingress_rule.front_door, aws_vpc_security_group_egress_rule.gateway] :
+      rule.from_port == var.gateway_node_port && rule.to_port == var.gateway_node_port && rule.cidr_ipv4 == null && rule.description != null
+    ])
+    error_message = "From the front door to the gateway's node port, and nowhere else."
   }
 
   assert {

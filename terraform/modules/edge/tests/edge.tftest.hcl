@@ -21,10 +21,23 @@ variables {
 run "the_nearest_healthy_region_recognises" {
   assert {
     condition = alltrue([
-      for region, record in aws_route53_record.api :
-      record.latency_routing_policy[0].region == region && record.health_check_id == aws_route53_health_check.region[region].id && record.alias[0].evaluate_target_health
+      for record in aws_route53_record.nearest :
+      record.latency_routing_policy[0].region == record.set_identifier && record.health_check_id == aws_route53_health_check.region[record.set_identifier].id && record.alias[0].evaluate_target_health
     ])
     error_message = "A region that fails its check gets no callers."
+  }
+
+  assert {
+    condition = toset(keys(aws_route53_record.nearest)) == toset([
+      "api.speech.example.com/eu-central-1", "api.speech.example.com/eu-west-1",
+      "partners.speech.example.com/eu-central-1", "partners.speech.example.com/eu-west-1",
+    ])
+    error_message = "People and partners find every region."
+  }
+
+  assert {
+    condition     = aws_route53_query_log.this.zone_id == aws_route53_zone.this.zone_id && aws_cloudwatch_log_group.queries.retention_in_days == 365
+    error_message = "Who asked is kept for a year."
   }
 
   assert {

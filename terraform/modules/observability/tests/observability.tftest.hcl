@@ -3,11 +3,10 @@ mock_provider "aws" {
 }
 
 variables {
-  name        = "hearloop-test"
-  environment = "hearloop-test"
-  emails      = ["oncall@example.com"]
-  budget_usd  = 1500
-  key_arn     = "arn:aws:kms:eu-central-1:123456789012:key/platform"
+  name       = "hearloop-test"
+  emails     = ["oncall@example.com"]
+  budget_usd = 1500
+  key_arn    = "arn:aws:kms:eu-central-1:123456789012:key/platform"
 
   anomalies = {
     uploads = { means = "m", namespace = "AWS/Lambda", metric = "Invocations", dimensions = {}, statistic = "Sum", low = true }
@@ -49,7 +48,7 @@ run "somebody_is_told_and_nobody_else" {
   }
 
   assert {
-    condition     = alltrue([for group in aws_cloudwatch_log_group.this : group.kms_key_id == var.key_arn && group.retention_in_days > 0])
+    condition     = alltrue([for group in aws_cloudwatch_log_group.this : group.kms_key_id == var.key_arn && group.retention_in_days == 365])
     error_message = "Logs are encrypted, and not kept for ever."
   }
 }
@@ -71,14 +70,4 @@ run "a_limit_with_two_sides_is_refused" {
   }
 
   expect_failures = [var.limits]
-}
-
-run "logs_for_ever_are_refused" {
-  command = plan
-
-  variables {
-    log_groups = { pods = 0 }
-  }
-
-  expect_failures = [var.log_groups]
 }
