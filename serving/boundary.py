@@ -44,7 +44,7 @@ class Boundary:
         except HearloopError as error:
             if isinstance(error, TooLarge):
                 await self._discard(receive)
-            await answer(error)(scope, receive, _naming(send, request_id))
+            await answer(error, scope["path"])(scope, receive, _naming(send, request_id))
             return
         headers[REQUEST_ID] = request_id
         if live:
@@ -75,7 +75,7 @@ class Boundary:
         if read > self._largest:
             if more:
                 await self._discard(receive)
-            await answer(self._too_large("more"))(scope, receive, send)
+            await answer(self._too_large("more"), scope["path"])(scope, receive, send)
 
     async def _discard(self, receive: Receive) -> None:
         """Read on for a while: who is still sending would not see the answer."""

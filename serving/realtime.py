@@ -31,7 +31,7 @@ from serving.caller import Caller
 from serving.live import Conversation, Live
 from serving.pcm import Reader
 from serving.realtime_session import HEARD, WORDS, RealtimeSession
-from serving.refusals import answer, count
+from serving.refusals import answer, count, openai_error, status
 
 __all__ = ["REALTIME_ROUTE", "create_router"]
 
@@ -83,7 +83,7 @@ def create_router(live: Live, gate: Gate, model_name: str) -> APIRouter:
             with gate.stream(admitted.tenant), tracing.span("stream", websocket.headers):
                 await _Connection(websocket, live, caller, session, hotwords).run()
         except HearloopError as error:
-            await websocket.send_denial_response(answer(error))
+            await websocket.send_denial_response(answer(error, REALTIME_ROUTE))
 
     @router.post(f"{REALTIME_ROUTE}/client_secrets")
     async def client_secret(
@@ -251,18 +251,8 @@ class _Connection:
     def _refuse(self, error: HearloopError, event: Any) -> None:
         count(error)
         known = event.get("event_id") if isinstance(event, dict) else None
-        self._post(
-            "error",
-            error={
-                "type": "invalid_request_error"
-                if isinstance(error, InvalidInput)
-                else "server_error",
-                "code": None,
-                "message": str(error),
-                "param": None,
-                "event_id": known if isinstance(known, str) else None,
-            },
-        )
+        body = openai_error(str(error), status(error))
+        self._post("error", error={**body, "event_id": known if isinstance(known, str) else None})
 
     # What goes out.
 

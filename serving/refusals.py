@@ -2,6 +2,7 @@
 
 import math
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -33,6 +34,7 @@ __all__ = [
     "answer",
     "answer_errors",
     "count",
+    "openai_error",
     "status",
 ]
 
@@ -72,6 +74,17 @@ class Busy(Overloaded):
 class RecognitionFailed(HearloopError):
     """The recogniser failed on an utterance that was decoded."""
 
+
+OPENAI = "/openai/"
+"""Paths of the protocols whose errors are objects."""
+
+_TYPES: dict[int, str] = {
+    HTTPStatus.UNAUTHORIZED: "authentication_error",
+    HTTPStatus.FORBIDDEN: "permission_error",
+    HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
+}
+"""The type that OpenAI gives to an error, by status; others of the caller are
+`invalid_request_error`."""
 
 RETRY_S = 1.0
 """How soon to try again where nobody knows better."""
@@ -113,15 +126,21 @@ _REASON: dict[type[HearloopError], str] = {
 }
 
 
+def _reason(error: HearloopError) -> str | None:
+    return next((_REASON[kind] for kind in type(error).__mro__ if kind in _REASON), None)
+
+
 def count(error: HearloopError) -> None:
     """Count a refusal by its reason; what is no refusal (a service that is away) has none."""
-    reasons = (_REASON[kind] for kind in type(error).__mro__ if kind in _REASON)
-    if reason := next(reasons, None):
+    if reason := _reason(error):
         metrics.REFUSALS.labels(reason).inc()
 
 
-def answer(error: HearloopError) -> JSONResponse:
-    """The answer to an error: its status, its sentence, and when to try again."""
+def answer(error: HearloopError, path: str, param: str | None = None) -> JSONResponse:
+    """The answer to an error: its status, its sentence, and when to try again.
+
+    `path`: of the request, whose protocol says how errors look; `param`: the field that is wrong.
+    """
     count(error)
     code = status(error)
     headers = {}
@@ -131,32 +150,53 @@ def answer(error: HearloopError) -> JSONResponse:
     if code == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     sentence = str(error).encode(errors="replace").decode()  # callers may send lone surrogates
-    return JSONResponse({"error": sentence}, status_code=code, headers=headers)
+    body = _body(sentence, path, code, _reason(error), param)
+    return JSONResponse(body, status_code=code, headers=headers)
+
+
+def openai_error(
+    sentence: str, code: int, reason: str | None = None, param: str | None = None
+) -> dict[str, str | None]:
+    """An error as the clients of OpenAI's API read it; `reason` is its code, among ours."""
+    kind = _TYPES.get(code, "invalid_request_error")
+    if code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        kind = "server_error"
+    return {"message": sentence, "type": kind, "param": param, "code": reason}
+
+
+def _body(
+    sentence: str, path: str, code: int, reason: str | None = None, param: str | None = None
+) -> dict[str, Any]:
+    if path.startswith(OPENAI):
+        return {"error": openai_error(sentence, code, reason, param)}
+    return {"error": sentence}
 
 
 def answer_errors(app: FastAPI) -> None:
     """Make every route of `app` answer our errors, and malformed bodies, in one sentence."""
 
-    async def known(_: Request, error: Exception) -> JSONResponse:
+    async def known(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HearloopError)
-        return answer(error)
+        return answer(error, request.url.path)
 
-    async def malformed(_: Request, error: Exception) -> JSONResponse:
+    async def malformed(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        return answer(InvalidInput(_sentence(error)))
-
-    async def unroutable(_: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, HTTPException)
-        return JSONResponse(
-            {"error": error.detail}, status_code=error.status_code, headers=error.headers
+        where = _where(error)
+        refusal = InvalidInput(
+            f"The request is wrong at {where or 'the body'}: {error.errors()[0]['msg']}; correct "
+            "it and send it again."
         )
+        return answer(refusal, request.url.path, where or None)
+
+    async def unroutable(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        body = _body(str(error.detail), request.url.path, error.status_code)
+        return JSONResponse(body, status_code=error.status_code, headers=error.headers)
 
     app.add_exception_handler(HTTPException, unroutable)
     app.add_exception_handler(HearloopError, known)
     app.add_exception_handler(RequestValidationError, malformed)
 
 
-def _sentence(error: RequestValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
-    return f"The request is wrong at {where}: {first['msg']}; correct it and send it again."
+def _where(error: RequestValidationError) -> str:
+    return ".".join(str(part) for part in error.errors()[0]["loc"] if part != "body")

@@ -24,6 +24,7 @@ from serving.access import Gate
 from serving.boundary import Boundary
 from serving.decoders import Decoders
 from serving.live import Live
+from serving.loading import loader
 from serving.model import FixedRepository, SpeechDataPlane, SpeechModel
 from serving.refusals import answer_errors
 from serving.request_log import RequestLog
@@ -134,11 +135,9 @@ def serve(settings: Settings, own: ServerSettings, listening: Listening) -> None
     transcriber = Transcriber(versions, request_log, cores, decoders.decode, own.tenant)
     control = traffic.TrafficControl(
         versions,
-        functools.cache(lambda: composition.registry(settings)),
+        loader(settings, own),
         composition.traffic_store(settings),
-        settings.cache / "models",
         pinned=settings.model_version,
-        precision=own.precision,
     )
     live = Live(versions, request_log, own.most_streams)
     metrics.expose(versions, request_log)

@@ -7,35 +7,26 @@ the server comes back with it.
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Protocol, TypeVar
 
-import numpy as np
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, StrictInt, TypeAdapter
 
-from hearloop.audio import SAMPLE_RATE
-from hearloop.bundle import SERVED, Precision, verify
 from hearloop.errors import (
     Conflict,
     HearloopError,
-    IntegrityError,
     ServiceUnavailable,
     VersionRefused,
 )
 from hearloop.recogniser import Recogniser
 from hearloop.rollout import Reading, Traffic
 from hearloop.rollout.http import TRAFFIC_ROUTE
+from serving.loading import Loader
 from serving.versions import Versions
 
-__all__ = ["TrafficControl", "TrafficStore", "VersionRegistry", "create_router"]
-
-WARM_UP_SECONDS = (0.02, 1.0, 6.0)
-"""Lengths of the utterances that a version must answer before it serves: the shortest that a
-feature frame fits in, a word, a long sentence."""
+__all__ = ["TrafficControl", "TrafficStore", "create_router"]
 
 RESTORE_SECONDS = 5.0
 """Between two tries to find the traffic while the database or the registry is away."""
@@ -43,16 +34,6 @@ RESTORE_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-
-
-class VersionRegistry(Protocol):
-    """The part of the model registry that the server needs."""
-
-    def champion(self) -> str | None:
-        """The version that carries the champion alias."""
-
-    def fetch(self, version: str, cache: Path) -> Path:
-        """The verified bundle of a version. Raises NotFound, IntegrityError."""
 
 
 class TrafficStore(Protocol):
@@ -68,25 +49,20 @@ class TrafficStore(Protocol):
 class TrafficControl:
     """Sets the traffic, one change at a time, beside the requests and never in their way.
 
-    `cache`: where the registry keeps its copies of bundles, by digest. `pinned`: the one version
-    that this server serves, where others route between servers; it then takes no other traffic.
-    `precision`: of the graph that serves, for files and for live streams.
+    `pinned`: the one version that this server serves, where others route between servers; it then
+    takes no other traffic.
     """
 
     def __init__(
         self,
         versions: Versions,
-        registry: Callable[[], VersionRegistry],
+        loader: Loader,
         store: TrafficStore,
-        cache: Path,
         pinned: str = "",
-        precision: Precision = SERVED,
     ) -> None:
         self._versions = versions
-        self._precision = precision
-        self._registry = registry
+        self._loader = loader
         self._store = store
-        self._cache = cache
         self._pinned = pinned
         self._changing = asyncio.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="traffic")
@@ -137,7 +113,7 @@ class TrafficControl:
             return
         stored = self._store.read()
         if stored is None:
-            champion = self._registry().champion()
+            champion = self._loader.registry().champion()
             if champion is None:
                 log.info("No version is registered yet: waiting for the first rollout")
                 return
@@ -167,48 +143,9 @@ class TrafficControl:
         """The recognisers of the traffic: those in memory, and the others fetched and checked."""
         held = self._versions.held()
         return {
-            version: held.get(version) or self._load(version, bundles.get(version))
+            version: held.get(version) or self._loader.load(version, bundles.get(version))
             for version in traffic.weights
         }
-
-    def _load(self, version: str, digest: str | None) -> Recogniser:
-        try:
-            recogniser = Recogniser.load(self._fetch(version, digest), self._precision)
-            _warm_up(recogniser)
-        except ServiceUnavailable:
-            raise
-        except Exception as error:  # a model file may make the runtime raise anything
-            raise VersionRefused(
-                f"Version {version} failed its checks and takes no traffic: {error}"
-            ) from error
-        return recogniser
-
-    def _fetch(self, version: str, digest: str | None) -> Path:
-        """The bundle: the copy that served before a restart, or else what the registry has.
-
-        A restart needs no registry so: the stored digest vouches for the copy.
-        """
-        if digest is not None:
-            copy = self._cache / digest
-            try:
-                if verify(copy).digest == digest:
-                    return copy
-            except IntegrityError as error:
-                log.warning("The registry is asked for version %s again: %s", version, error)
-        return self._registry().fetch(version, self._cache)
-
-
-def _warm_up(recogniser: Recogniser) -> None:
-    """Let a version answer noise of several lengths. Raises VersionRefused for a wrong answer."""
-    noise = np.random.default_rng(0)
-    for seconds in WARM_UP_SECONDS:
-        samples = noise.normal(0, 0.05, int(seconds * SAMPLE_RATE)).astype(np.float32)
-        confidence = recogniser.transcribe(samples).confidence
-        if not (math.isfinite(confidence) and 0 <= confidence <= 1):
-            raise VersionRefused(
-                f"it answered {seconds} s of noise with confidence {confidence}, which is no "
-                "number from 0 to 1."
-            )
 
 
 class _NewTraffic(BaseModel):

@@ -206,7 +206,8 @@ class _Counted:
 
 def _refusal(status: int, body: str) -> InvalidInput | NotFound | ServiceUnavailable:
     try:
-        sentence = json.loads(body)["error"]
+        error = json.loads(body)["error"]
+        sentence = error["message"] if isinstance(error, dict) else error
     except (ValueError, KeyError, TypeError):
         sentence = body[:500] or "no reason given"
     message = f"The model server refused ({status}): {sentence}"

@@ -187,7 +187,7 @@ def traffic(server: Server) -> Traffic | None:
 def test_before_the_first_rollout_it_lives_and_says_that_it_has_no_model(server: Server) -> None:
     answer = server.transcribe("call")
     assert answer.status_code == 503
-    assert answer.json()["error"].startswith("No model is in service yet")
+    assert answer.json()["error"]["message"].startswith("No model is in service yet")
     assert traffic(server) is None
 
 

@@ -43,6 +43,7 @@ from hearloop.storage.objects import S3Objects
 from serving import feedback, review
 from serving.access import Gate
 from serving.live import Live
+from serving.loading import Loader
 from serving.request_log import RequestLog
 from serving.server import mount, weighing
 from serving.settings import Grant, ServerSettings
@@ -112,7 +113,7 @@ def serving(settings: Settings, recogniser: Recogniser) -> Iterator[str]:
     live = Live(versions, log, most_streams=4)
     store = composition.traffic_store(settings)
     control = TrafficControl(
-        versions, lambda: composition.registry(settings), store, settings.cache, precision="fp32"
+        versions, Loader(lambda: composition.registry(settings), settings.cache, "fp32"), store
     )
     weigh = weighing(versions)
     transcriber = Transcriber(versions, log, 2, decode, own.tenant)

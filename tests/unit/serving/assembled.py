@@ -25,6 +25,7 @@ from hearloop.testing import InMemoryEvents, InMemoryObjects
 from serving.access import Gate
 from serving.feedback import desk
 from serving.live import Live
+from serving.loading import Loader
 from serving.model import FixedRepository, SpeechDataPlane, SpeechModel
 from serving.request_log import RequestLog
 from serving.server import mount, weighing
@@ -106,7 +107,7 @@ def assembled(folder: Path, shelf: Shelf, own: ServerSettings = ASKS_NOBODY) -> 
     transcriber = Transcriber(versions, log, 2, decode, own.tenant)
     live = Live(versions, log, most_streams=4)
     store = SqlTrafficStore(engine(settings), settings.model_name)
-    control = TrafficControl(versions, lambda: shelf, store, folder, precision="fp32")
+    control = TrafficControl(versions, Loader(lambda: shelf, folder, "fp32"), store)
     app = FastAPI()
     mount(
         app,
@@ -150,8 +151,11 @@ def tensor(**fields: Any) -> dict[str, Any]:
 
 def refusal(answer: httpx.Response) -> str:
     """The one sentence of an error."""
-    sentence = answer.json()["error"]
-    assert answer.json() == {"error": sentence}
+    sentence = error = answer.json()["error"]
+    assert answer.json() == {"error": error}
+    if answer.url.path.startswith("/openai/"):
+        assert error.keys() == {"message", "type", "param", "code"}
+        sentence = error["message"]
     assert sentence.endswith(".")
     assert "\n" not in sentence
     return str(sentence)

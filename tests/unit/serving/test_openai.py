@@ -1,13 +1,26 @@
 """The file route as the openai package sees it."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
-from openai import APIStatusError, AsyncOpenAI, NotFoundError
+from openai import (
+    APIStatusError,
+    AsyncOpenAI,
+    AuthenticationError,
+    BadRequestError,
+    InternalServerError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    UnprocessableEntityError,
+)
 
 from hearloop.hotwords import Hotword
 from hearloop.recogniser import Recogniser
-from tests.unit.serving.assembled import FLAC, Server, heard
+from hearloop.rollout import Traffic
+from serving.settings import Grant, ServerSettings, TenantSettings
+from tests.unit.serving.assembled import FLAC, LARGEST, Server, Shelf, assembled, heard
 
 pytestmark = pytest.mark.anyio
 
@@ -99,7 +112,57 @@ async def test_keywords_are_listened_for(
 async def test_refusals_reach_the_client_as_its_own_errors(client: AsyncOpenAI) -> None:
     with pytest.raises(NotFoundError) as missing:
         await client.audio.transcriptions.create(file=FILE, model="whisper-1")
-    assert "is not served here" in str(missing.value.body)
-    with pytest.raises(APIStatusError) as caught:
+    assert "is not served here" in missing.value.message
+    with pytest.raises(UnprocessableEntityError) as caught:
         await client.audio.transcriptions.create(file=("a.wav", b"no sound"), model="hearloop")
-    assert caught.value.status_code == 422
+    assert (caught.value.type, caught.value.code) == ("invalid_request_error", "audio")
+    with pytest.raises(BadRequestError) as wrong:
+        await client.audio.transcriptions.create(
+            file=FILE,
+            model="hearloop",
+            response_format="diarized_json",
+        )
+    assert (wrong.value.param, wrong.value.code) == ("response_format", "request")
+
+
+async def test_each_status_is_the_exception_that_the_package_has_for_it(
+    tmp_path: Path, shelf: Shelf, recognisers: dict[str, Recogniser]
+) -> None:
+    grants = {
+        "caller": Grant(tenant="acme", roles=frozenset({"transcribe"})),
+        "boss": Grant(tenant="home", roles=frozenset({"admin"})),
+    }
+    own = ServerSettings(
+        _env_file=None,  # type: ignore[call-arg]
+        tokens=grants,
+        tenants={"acme": TenantSettings(rate="2/minute")},
+    )
+    with assembled(tmp_path, shelf, own) as server:
+
+        async def asked(token: str, file: tuple[str, bytes] = FILE) -> None:
+            url = f"{server.client.base_url}/openai/v1"
+            async with AsyncOpenAI(api_key=token, base_url=url, max_retries=0) as client:
+                await client.audio.transcriptions.create(file=file, model="hearloop")
+
+        with pytest.raises(AuthenticationError) as nobody:
+            await asked("stranger")
+        assert nobody.value.type == "authentication_error"
+        with pytest.raises(PermissionDeniedError):
+            await asked("boss")
+        with pytest.raises(InternalServerError) as none:
+            await asked("caller")
+        assert (none.value.type, none.value.code) == ("server_error", "no_model")
+        server.versions.swap(Traffic(stable="1"), recognisers)
+        await asked("caller")
+        with pytest.raises(RateLimitError) as fast:
+            await asked("caller")
+        assert fast.value.code == "rate_limit"
+        assert int(fast.value.response.headers["retry-after"]) > 0
+
+
+async def test_a_file_that_is_too_large_is_an_error_of_its_client(client: AsyncOpenAI) -> None:
+    with pytest.raises(APIStatusError) as large:
+        await client.audio.transcriptions.create(
+            file=("a.wav", b"x" * (LARGEST + 1)), model="hearloop"
+        )
+    assert (large.value.status_code, large.value.code) == (413, "too_large")

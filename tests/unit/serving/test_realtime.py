@@ -276,7 +276,7 @@ async def refused(url: str, **headers: str) -> websockets.Response:
 
 def sentence(response: websockets.Response) -> str:
     assert response.body is not None
-    return str(json.loads(response.body)["error"])
+    return str(json.loads(response.body)["error"]["message"])
 
 
 async def test_a_stream_too_many_is_refused_before_it_begins(serving: Server) -> None:

@@ -12,6 +12,7 @@ from hearloop.recogniser import Recogniser
 from hearloop.rollout import Traffic
 from hearloop.storage.rollouts import SqlTrafficStore
 from hearloop.storage.tables import engine
+from serving.loading import Loader
 from serving.traffic import TrafficControl
 from serving.versions import Versions
 from tests.unit.serving.assembled import (
@@ -101,7 +102,7 @@ def restarted(tmp_path: Path, shelf: Shelf, pinned: str = "") -> Versions:
     store = SqlTrafficStore(engine(settings), settings.model_name)
 
     async def start() -> None:
-        await TrafficControl(versions, lambda: shelf, store, tmp_path, pinned).restore()
+        await TrafficControl(versions, Loader(lambda: shelf, tmp_path), store, pinned).restore()
 
     asyncio.run(start())
     return versions
@@ -116,7 +117,7 @@ def test_a_pinned_server_serves_its_version_whatever_was_stored(
 
 
 def test_a_pinned_server_takes_no_other_traffic(server: Server, tmp_path: Path) -> None:
-    control = TrafficControl(server.versions, lambda: server.shelf, Unused(), tmp_path, "2")
+    control = TrafficControl(server.versions, Loader(lambda: server.shelf, tmp_path), Unused(), "2")
     with pytest.raises(Conflict, match="pinned to version 2"):
         asyncio.run(control.put(Traffic(stable="1")))
 
