@@ -79,6 +79,9 @@ def _serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[Metric]:
         metrics.REQUESTS.labels("1", outcome)
     metrics.LATENCY.labels("1")
     ours = [each for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)]
+    for metric in ours:
+        if metric._labelnames and not metric._metrics:  # it has no series before it is counted
+            metric.labels(*metric._labelnames)
     stages = [each for each in vars(kserve.metrics).values() if isinstance(each, MetricWrapperBase)]
     for stage in stages:
         stage.labels("hearloop")

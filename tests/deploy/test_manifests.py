@@ -11,6 +11,8 @@ from hearloop.drift.policy import MonitorPolicy
 from hearloop.recipe import Recipe
 from k8s import check, rules
 from pipelines import recipes
+from serving.calls.__main__ import LOG_SECONDS
+from serving.calls.worker import FLUSH_SECONDS
 from serving.server import DRAIN_SECONDS, GRACE_SECONDS
 from tests.deploy.objects import Overlay, fits, options
 
@@ -109,7 +111,9 @@ def test_drains_leave_enough_and_never_wait_for_ever(overlay: Overlay) -> None:
 
 def test_replicas_spread_over_zones(overlay: Overlay) -> None:
     several = {
-        one["metadata"]["name"] for one in overlay.all("Deployment") if one["spec"]["replicas"] > 1
+        one["metadata"]["name"]
+        for one in overlay.all("Deployment")
+        if one["spec"].get("replicas", 2) > 1  # where an autoscaler says how many
     }
     for pod in overlay.pods():
         if pod.name in several or pod.kind == "InferenceService":
@@ -124,21 +128,32 @@ def test_replicas_spread_over_zones(overlay: Overlay) -> None:
 
 def test_production_survives_a_zone(production: Overlay) -> None:
     replicas = {
-        one["metadata"]["name"]: one["spec"]["replicas"] for one in production.all("Deployment")
+        one["metadata"]["name"]: one["spec"].get("replicas", 0)
+        for one in production.all("Deployment")
     }
     assert all(replicas[name] >= 3 for name in ("hearloop-feedback", "mlflow", "feast"))
     predictor = production.one("InferenceService")["spec"]["predictor"]
     assert predictor["minReplicas"] >= 3
     assert predictor["topologySpreadConstraints"][0]["whenUnsatisfiable"] == "DoNotSchedule"
+    assert production.one("ScaledObject", "hearloop-calls")["spec"]["minReplicaCount"] >= 3
 
 
 def test_streams_are_drained_before_a_pod_ends(overlay: Overlay) -> None:
     pod = overlay.serving()
     (container,) = pod.spec["containers"]
     before = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-    drain = before + pod.spec["timeout"] + GRACE_SECONDS + DRAIN_SECONDS
+    values = overlay.one("ConfigMap", "hearloop-server")["data"]
+    streams = float(values["HEARLOOP_SERVER_DRAIN_SECONDS"])
+    assert streams >= pod.spec["timeout"], "a stream may be as long as that"
+    drain = before + streams + GRACE_SECONDS + DRAIN_SECONDS
     assert pod.spec["terminationGracePeriodSeconds"] >= drain
     assert pod.spec["deploymentStrategy"]["rollingUpdate"]["maxUnavailable"] == 0
+
+
+def test_members_that_hear_calls_have_time_to_hand_them_over(overlay: Overlay) -> None:
+    pod = next(pod for pod in overlay.pods() if pod.name == "hearloop-calls")
+    needed = FLUSH_SECONDS + LOG_SECONDS
+    assert pod.spec["terminationGracePeriodSeconds"] >= 2 * needed
 
 
 def test_the_restricted_level_is_enforced(overlay: Overlay) -> None:
@@ -165,6 +180,14 @@ def test_live_streams_decide_how_many_replicas_there_are(
     (metric,) = predictor["autoScaling"]["metrics"]
     assert metric["external"]["metric"]["query"].startswith("sum(hearloop_live_streams{")
     assert predictor["maxReplicas"] > predictor["minReplicas"] >= 2
+    overlay = request.getfixturevalue(name)
+    assert not overlay.all("HorizontalPodAutoscaler")
+    for scaler in overlay.all("ScaledObject"):
+        target = overlay.one("Deployment", scaler["spec"]["scaleTargetRef"]["name"])
+        assert "replicas" not in target["spec"], "each apply would put the number back"
+        assert scaler["spec"]["maxReplicaCount"] > scaler["spec"]["minReplicaCount"] >= 2
+        assert {each["type"] for each in scaler["spec"]["triggers"]} == {"prometheus"}
+        assert "hearloop_live_streams" in scaler["spec"]["triggers"][0]["metadata"]["query"]
     drain = predictor["autoScaling"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"]
     assert drain >= predictor["timeout"], "a replica drains as long as that"
 

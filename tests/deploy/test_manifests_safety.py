@@ -1,11 +1,14 @@
 """Who may reach what: networks, rights, secrets, and the front door."""
 
 import re
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from hearloop.config import Settings
+from serving.access import needed
+from serving.realtime import REALTIME_ROUTE
+from serving.settings import Role
 from tests.deploy.objects import Manifest, Overlay, Pod, fits
 
 STEPS = Pod("steps", "steps", "kubeflow", {"app.kubernetes.io/name": "hearloop-pipeline"}, {})
@@ -57,6 +60,7 @@ def test_who_has_to_talk_can(overlay: Overlay) -> None:
     for asking in (serving, training, pod(overlay, "hearloop-monitor"), STEPS):
         assert reaches(overlay, asking, mlflow, 5000), asking
     assert reaches(overlay, pod(overlay, "hearloop-feedback"), mlflow, 5000)
+    assert reaches(overlay, pod(overlay, "hearloop-calls"), mlflow, 5000)
     assert reaches(overlay, STEPS, serving, 8080)
     assert reaches(overlay, serving, pod(overlay, "feast"), 6566)
     assert reaches(overlay, training, training, 29500)
@@ -65,6 +69,7 @@ def test_who_has_to_talk_can(overlay: Overlay) -> None:
         ("envoy-gateway-system", pod(overlay, "hearloop-feedback"), 8082),
         ("monitoring", serving, 8080),
         ("monitoring", pod(overlay, "hearloop-monitor"), 8090),
+        ("monitoring", pod(overlay, "hearloop-calls"), 8083),
     ):
         assert reaches(overlay, Pod("", "", namespace, {}, {}), target, port), (namespace, target)
 
@@ -184,6 +189,27 @@ def policy_of(overlay: Overlay, route: str) -> Any:
     return found[0] if found else None
 
 
+def lets_in(policy: Manifest, method: str, path: str, role: str | None) -> bool:
+    """Whether the gateway lets a request through; `role` is that of its token, None without one."""
+    for rule in policy["authorization"]["rules"]:
+        operation, principal = rule["operation"], rule["principal"]
+        asked = operation["path"]
+        fits_path = {
+            "Exact": asked["value"] == path,
+            "RegularExpression": bool(re.fullmatch(asked["value"], path)),
+        }[asked["type"]]
+        if not fits_path or method not in operation.get("methods", [method]):
+            continue
+        if "jwt" not in principal:
+            assert principal == {"clientCIDRs": ["0.0.0.0/0", "::/0"]}
+            return True
+        (claim,) = principal["jwt"]["claims"]
+        assert claim["name"] == "roles"
+        if role in claim["values"]:
+            return True
+    return False
+
+
 @pytest.fixture(params=["staging", "production"])
 def exposed(request: pytest.FixtureRequest) -> Overlay:
     """The overlays with a door to the world."""
@@ -191,7 +217,7 @@ def exposed(request: pytest.FixtureRequest) -> Overlay:
     return overlay
 
 
-def test_every_route_asks_for_a_token_and_a_role(exposed: Overlay) -> None:
+def test_every_route_asks_for_a_token(exposed: Overlay) -> None:
     routes = {one["metadata"]["name"] for one in exposed.all("HTTPRoute")}
     kserve = {"hearloop", "hearloop-predictor"}
     for route in (routes | kserve) - {"hearloop-health"}:
@@ -201,26 +227,67 @@ def test_every_route_asks_for_a_token_and_a_role(exposed: Overlay) -> None:
         assert provider["audiences"] == ["hearloop"]
         assert provider["remoteJWKS"]["uri"].startswith("https://")
         assert policy["authorization"]["defaultAction"] == "Deny"
-        for rule in policy["authorization"]["rules"]:
-            assert rule["principal"]["jwt"]["claims"][0]["name"] == "roles", rule
 
 
-@pytest.mark.parametrize(
-    ("path", "open_"),
-    [
-        ("/openai/v1/audio/transcriptions", True),
-        ("/v2/models/hearloop/infer", True),
-        ("/v1/models/hearloop:predict", True),
-        ("/rollout/v1/traffic", False),
-        ("/metrics", False),
-        ("/v2/repository/models/hearloop/unload", False),
-        ("/docs", False),
-    ],
-)
-def test_callers_reach_what_is_theirs_alone(staging: Overlay, path: str, open_: bool) -> None:
+ROUTES = {
+    ("POST", "/openai/v1/audio/transcriptions"): "transcribe",
+    ("POST", "/openai/v1/realtime/client_secrets"): "transcribe",
+    ("POST", "/openai/v1/realtime/transcription_sessions"): "transcribe",
+    ("GET", "/openai/v1/models"): "transcribe",
+    ("POST", "/v2/models/hearloop/infer"): "transcribe",
+    ("POST", "/v1/models/hearloop:predict"): "transcribe",
+    ("GET", "/v2/models/hearloop"): "transcribe",
+    ("GET", "/page/app.js"): "anyone",
+    ("POST", "/feedback/v1/corrections"): "correct",
+    ("GET", "/feedback/v1/corrections"): "review",
+    ("GET", "/feedback/v1/corrections/1f2e"): "review",
+    ("GET", "/feedback/v1/queue"): "review",
+    ("GET", "/feedback/v1/queue/abc/audio"): "review",
+    ("POST", "/feedback/v1/queue/abc/claim"): "review",
+    ("POST", "/feedback/v1/queue/abc/skip"): "review",
+}
+"""What callers use, and the role that it asks for."""
+
+INSIDE = [
+    ("GET", "/rollout/v1/traffic"),
+    ("PUT", "/rollout/v1/traffic"),
+    ("GET", "/metrics"),
+    ("GET", "/docs"),
+    ("GET", "/openapi.json"),
+    ("POST", "/v2/repository/models/hearloop/unload"),
+]
+"""What nobody reaches from outside, whoever asks."""
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES, ids=" ".join)
+def test_the_gateway_asks_for_the_role_that_the_server_asks_for(
+    staging: Overlay, method: str, path: str
+) -> None:
+    wanted = ROUTES[method, path]
+    assert needed(method, path) == wanted
+    route = "hearloop-feedback" if path.startswith("/feedback/") else "hearloop"
+    policy = policy_of(staging, route)
+    admitted = {role for role in get_args(Role) if lets_in(policy, method, path, role)}
+    if wanted == "anyone":
+        assert lets_in(policy, method, path, None)
+    else:
+        assert admitted == {wanted}
+        assert not lets_in(policy, method, path, None)
+
+
+def test_browsers_show_the_server_itself_their_token_for_a_stream(staging: Overlay) -> None:
     policy = policy_of(staging, "hearloop")
-    paths = [rule["operation"]["path"]["value"] for rule in policy["authorization"]["rules"]]
-    assert any(re.fullmatch(each, path) for each in paths) is open_
+    assert policy["jwt"]["optional"] is True
+    assert lets_in(policy, "GET", REALTIME_ROUTE, None)
+    assert needed("WEBSOCKET", REALTIME_ROUTE) == "transcribe"
+    assert staging.one("ConfigMap", "hearloop-server")["data"]["HEARLOOP_SERVER_JWKS_URL"]
+
+
+@pytest.mark.parametrize(("method", "path"), INSIDE, ids=" ".join)
+def test_what_is_for_the_inside_stays_there(staging: Overlay, method: str, path: str) -> None:
+    for one in staging.all("SecurityPolicy"):
+        for role in (None, *get_args(Role)):
+            assert not lets_in(one["spec"], method, path, role), role
 
 
 def test_only_the_health_check_is_open(exposed: Overlay) -> None:

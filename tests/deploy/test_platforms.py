@@ -1,8 +1,10 @@
 """What each overlay needs underneath: pinned, installed in order, complete."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,8 +89,9 @@ def test_kserve_hangs_its_routes_on_our_gateway(overlay: Overlay) -> None:
 @pytest.mark.parametrize("script", [INSTALL], ids=["install.sh"])
 def test_scripts_are_sound(script: Path) -> None:
     subprocess.run(["bash", "-n", str(script)], check=True)
-    command = ["shellcheck", "--external-sources", f"--source-path={script.parent}", str(script)]
-    assert shutil.which("shellcheck"), "pip install -e .[dev] brings it"
+    shellcheck = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.defpath}")
+    assert shellcheck, "pip install -e .[dev] brings it"
+    command = [shellcheck, "--external-sources", f"--source-path={script.parent}", str(script)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
