@@ -174,7 +174,9 @@ def test_buckets_are_those_that_terraform_makes(cloud: Overlay) -> None:
 
 def test_topics_are_those_of_the_settings(cloud: Overlay) -> None:
     known = {
-        name: value for name, value in KafkaSettings().model_dump().items() if name.endswith("_topic")
+        name: value
+        for name, value in KafkaSettings().model_dump().items()
+        if name.endswith("_topic")
     }
     partitions = {
         one["spec"]["topicName"]: one["spec"]["partitions"] for one in cloud.all("KafkaTopic")
