@@ -15,7 +15,7 @@ from hearloop.decoding import LogProbs, Transcript, Word, certainty, transcript
 from hearloop.hotwords import Hotwords, State
 from hearloop.tokenizer import BLANK, Tokenizer
 
-__all__ = ["BEAM", "PrefixBeam", "transcribe"]
+__all__ = ["BEAM", "PrefixBeam", "search", "transcribe"]
 
 BEAM: Final = 16
 """Prefixes that are followed; with half of them a hotword gets lost now and then, and twice as
@@ -63,7 +63,8 @@ class _Prefix:
         """The last character goes on for another frame."""
         if self.letter != _NEVER:
             self.next_letter = _add(self.next_letter, self.letter + row[self.index])
-            if best == self.index:
+            # After a blank it would be written once more, which is another prefix's last character.
+            if best == self.index and self.letter > self.blank:
                 self.last, self.certainty = frame, min(self.certainty, sure)
 
     def give_up(self) -> None:
@@ -91,10 +92,15 @@ def _add(one: float, other: float) -> float:
 
 def transcribe(log_probs: LogProbs, tokenizer: Tokenizer, hotwords: Hotwords) -> Transcript:
     """The text of one recording (frames, vocabulary) in which hotwords are likely."""
-    search = PrefixBeam(tokenizer, hotwords)
+    return transcript(search(log_probs, tokenizer, hotwords).take())
+
+
+def search(log_probs: LogProbs, tokenizer: Tokenizer, hotwords: Hotwords) -> "PrefixBeam":
+    """The beam after all frames (frames, vocabulary) of one recording."""
+    beam = PrefixBeam(tokenizer, hotwords)
     path, certainties = log_probs.argmax(axis=1).tolist(), certainty(log_probs).tolist()
-    search.extend(log_probs, path, certainties)
-    return transcript(search.take())
+    beam.extend(log_probs, path, certainties)
+    return beam
 
 
 class PrefixBeam:
@@ -113,6 +119,8 @@ class PrefixBeam:
         self.revised = 0
         self._tokenizer = tokenizer
         self._hotwords = hotwords
+        self._begin_words = {i for i, s in enumerate(tokenizer.symbols, start=1) if s[0] == " "}
+        self._spaces = {i for i in self._begin_words if tokenizer.symbols[i - 1] == " "}
         self._begins_s = begins_s
         self._width = width
         self._unlikely = unlikely
@@ -143,7 +151,8 @@ class PrefixBeam:
     @property
     def within_word(self) -> bool:
         """Whether the last word may still grow."""
-        return self._beam[0].index not in (BLANK, self._hotwords.space)
+        index = self._beam[0].index
+        return index != BLANK and index not in self._spaces
 
     def extend(
         self, log_probs: LogProbs, path: Sequence[int], certainties: Sequence[float]
@@ -170,6 +179,16 @@ class PrefixBeam:
         self._beam = [self._root]
         return words
 
+    def alternatives(self) -> list[tuple[float, list[Word]]]:
+        """Nats and words of each prefix, should the utterance end here."""
+        return [
+            (
+                self._final_score(prefix),
+                [*self._words, *self._spelled([*self._settled, *self._chain(prefix)])],
+            )
+            for prefix in self._beam
+        ]
+
     def _final_score(self, prefix: _Prefix) -> float:
         return prefix.score + self._hotwords.end(prefix.state)
 
@@ -187,7 +206,8 @@ class PrefixBeam:
             prefix.next_blank = _add(prefix.next_blank, total + row[BLANK])
             if prefix.index != BLANK:
                 prefix.stay(row, self._frame, sure, best)
-            waited = [i for i in prefix.state.following if HOPELESS <= row[i] < self._unlikely]
+            awaited = self._hotwords.awaited(prefix.state)
+            waited = [i for i in awaited if HOPELESS <= row[i] < self._unlikely]
             for index in likely + waited:
                 before = prefix.blank if index == prefix.index else total
                 if before != _NEVER:
@@ -249,21 +269,20 @@ class PrefixBeam:
         self._root = chain[common - 1]
         self._root.before = None
         self._settled += chain[:common]
-        space = self._hotwords.space
-        whole = [place for place, each in enumerate(self._settled) if each.index == space]
-        if whole:
-            self._words += self._spelled(self._settled[: whole[-1]])
-            self._settled = self._settled[whole[-1] + 1 :]
+        begins = [n for n, each in enumerate(self._settled) if each.index in self._begin_words]
+        if begins:
+            self._words += self._spelled(self._settled[: begins[-1]])
+            self._settled = self._settled[begins[-1] :]
 
     def _spelled(self, prefixes: list[_Prefix]) -> list[Word]:
         words: list[Word] = []
         letters: list[_Prefix] = []
         for prefix in [*prefixes, None]:
-            if prefix is not None and prefix.index != self._hotwords.space:
-                letters.append(prefix)
-            elif letters:
+            if letters and (prefix is None or prefix.index in self._begin_words):
                 words.append(self._word(letters))
                 letters = []
+            if prefix is not None and prefix.index not in self._spaces:
+                letters.append(prefix)
         return words
 
     def _word(self, letters: list[_Prefix]) -> Word:

@@ -60,7 +60,7 @@ def transcribe(log_probs: LogProbs, tokenizer: Tokenizer) -> Transcript:
 
     Args:
         log_probs: (frames, vocabulary); frame 0 is about the beginning of the recording.
-        tokenizer: maps ids to characters.
+        tokenizer: maps ids to characters or pieces of words.
     """
     spelling = Spelling(tokenizer)
     spelling.extend(log_probs.argmax(axis=1).tolist(), certainty(log_probs).tolist())
@@ -136,18 +136,18 @@ class Spelling:
         return words
 
     def _write(self, index: int, certainty: float) -> bool:
-        character = self._tokenizer.characters[index - 1]
+        symbol = self._tokenizer.symbols[index - 1]
         begins = index != self._previous
-        if character == " ":
-            if begins and self._letters:
-                self._whole.append(self._word())
-                self._text += self._letters + " "
-                self._letters, self._certainty = "", 1.0
+        if symbol[0] == " " and begins and self._letters:
+            self._whole.append(self._word())
+            self._text += self._letters + " "
+            self._letters, self._certainty = "", 1.0
+        if symbol == " ":
             return False
         if begins:
             self._first = self._first if self._letters else self._frame
-            self._letters += character
-        elif not self._letters:  # `take` was called amid the frames of this character
+            self._letters += symbol.lstrip(" ")
+        elif not self._letters:  # `take` was called amid the frames of this symbol
             return False
         self._last = self._frame
         self._certainty = min(self._certainty, certainty)

@@ -35,8 +35,8 @@ class State:
 
     value: float = 0.0
     """Nats of the bonus that is given back when the phrase breaks off."""
-    following: dict[int, "State"] = field(default_factory=dict)
-    """By the id of the next character."""
+    following: dict[str, "State"] = field(default_factory=dict)
+    """By the next character."""
     shorter: "State | None" = None
     """The longest other match that ends here too."""
     earned: float = 0.0
@@ -54,21 +54,26 @@ class Hotwords:
                 f"There are {len(phrases)} hotwords, more than {MOST_HOTWORDS}; send those that "
                 "are likely in this call."
             )
-        (self.space,) = tokenizer.encode(" ")
+        self._symbols = tokenizer.symbols
+        self._beginning: dict[str, list[int]] = {}
+        """Ids of symbols by the character that they begin with."""
+        for index, symbol in enumerate(self._symbols, start=1):
+            self._beginning.setdefault(symbol[0], []).append(index)
         self._root = State()
         for hotword in phrases:
             words = " ".join(hotword.phrase.split())
             if not words:
                 raise InvalidInput("A hotword is empty; send words or leave it out.")
-            self._insert(tokenizer.encode(f" {words} "), hotword.boost)
+            tokenizer.encode(words)  # raises where the model cannot write it
+            self._insert(f" {words} ", hotword.boost)
         self._link()
-        self.start = self._root.following.get(self.space, self._root)
+        self.start = self._root.following.get(" ", self._root)
         """Before the first character of a text: as after a space."""
 
-    def _insert(self, ids: list[int], boost: float) -> None:
+    def _insert(self, phrase: str, boost: float) -> None:
         state = self._root
-        for place, index in enumerate(ids):
-            state = state.following.setdefault(index, State())
+        for place, character in enumerate(phrase):
+            state = state.following.setdefault(character, State())
             state.value = max(state.value, place * boost)
         state.earned = max(state.earned, state.value)
 
@@ -77,21 +82,32 @@ class Hotwords:
         waiting = deque([self._root])
         while waiting:
             state = waiting.popleft()
-            for index, following in state.following.items():
+            for character, following in state.following.items():
                 shorter = state.shorter
-                while shorter and index not in shorter.following:
+                while shorter and character not in shorter.following:
                     shorter = shorter.shorter
-                following.shorter = shorter.following[index] if shorter else self._root
+                following.shorter = shorter.following[character] if shorter else self._root
                 if not following.earned:
                     following.earned = following.shorter.earned
                 waiting.append(following)
 
+    def awaited(self, state: State) -> list[int]:
+        """Ids of symbols with which a phrase may go on, or begin."""
+        return [i for character in state.following for i in self._beginning.get(character, ())]
+
     def step(self, state: State, index: int) -> tuple[State, float]:
-        """The state after one more character, and the nats that it earns or costs."""
+        """The state after one more symbol, and the nats that it earns or costs."""
+        total = 0.0
+        for character in self._symbols[index - 1]:
+            state, nats = self._write(state, character)
+            total += nats
+        return state, total
+
+    def _write(self, state: State, character: str) -> tuple[State, float]:
         following: State | None = state
-        while following and index not in following.following:
+        while following and character not in following.following:
             following = following.shorter
-        after = following.following[index] if following else self._root
+        after = following.following[character] if following else self._root
         earned = after.earned
         while not after.following and after.shorter:  # nothing longer can match
             after = after.shorter
@@ -99,15 +115,15 @@ class Hotwords:
 
     def end(self, state: State) -> float:
         """The nats that it earns or costs when the text ends here."""
-        after, nats = self.step(state, self.space)
+        after, nats = self._write(state, " ")
         return nats - after.value
 
 
 @lru_cache(maxsize=64)
-def _compiled(hotwords: tuple[Hotword, ...], characters: str) -> Hotwords:
-    return Hotwords(hotwords, Tokenizer(characters))
+def _compiled(hotwords: tuple[Hotword, ...], tokenizer: Tokenizer) -> Hotwords:
+    return Hotwords(hotwords, tokenizer)
 
 
 def compiled(hotwords: Iterable[Hotword], tokenizer: Tokenizer) -> Hotwords:
-    """The automaton, made once for streams that ask for the same phrases."""
-    return _compiled(tuple(hotwords), tokenizer.characters)
+    """The automaton, made once for streams of one recogniser that ask for the same phrases."""
+    return _compiled(tuple(hotwords), tokenizer)
