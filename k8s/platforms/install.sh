@@ -31,14 +31,39 @@ manifests() {
     kubectl apply --server-side --force-conflicts -f "$1"
 }
 
+# endpoint NAME: what the overlay's endpoints.env says.
+endpoint() {
+    sed -n "s/^$1=//p" "$here/../overlays/$overlay/endpoints.env"
+}
+
+# role NAME: the ARN of an IAM role, that of any of our accounts with another name at its end.
+role() {
+    sed -n "s/.*\"\(arn:.*\)-serving\".*/\1-$1/p" "$here/../overlays/$overlay/roles.yaml"
+}
+
 # The overlay's domain.
 domain() {
-    local endpoints=$here/../overlays/$overlay/endpoints.env
-    if [[ -f $endpoints ]]; then
-        sed -n 's/^ANY_HOST=\*\.//p' "$endpoints"
+    if [[ -f $here/../overlays/$overlay/endpoints.env ]]; then
+        endpoint ANY_HOST | sed 's/^\*\.//'
     else
         echo localhost
     fi
+}
+
+# First of all: what follows may need more nodes than there are.
+install_cluster-autoscaler() {
+    chart kube-system cluster-autoscaler cluster-autoscaler "$CLUSTER_AUTOSCALER" \
+        --repo https://kubernetes.github.io/autoscaler \
+        --values "$here/values/cluster-autoscaler.yaml" \
+        --set-string "autoDiscovery.clusterName=$(endpoint NAME)" \
+        --set-string "awsRegion=$(endpoint REGION)" \
+        --set-string "rbac.serviceAccount.annotations.eks\.amazonaws\.com/role-arn=$(role cluster-autoscaler)"
+}
+
+install_nvidia-device-plugin() {
+    chart kube-system nvidia-device-plugin nvidia-device-plugin "$NVIDIA_DEVICE_PLUGIN" \
+        --repo https://nvidia.github.io/k8s-device-plugin \
+        --values "$here/values/nvidia-device-plugin.yaml"
 }
 
 install_cert-manager() {
@@ -62,13 +87,7 @@ install_external-secrets() {
     # Its service account takes the IAM role that may read our secrets.
     chart external-secrets external-secrets oci://ghcr.io/external-secrets/charts/external-secrets \
         "$EXTERNAL_SECRETS" \
-        --set-string "serviceAccount.annotations.eks\.amazonaws\.com/role-arn=$(secrets_role)"
-}
-
-# The role's ARN: that of any of our accounts, with another name at its end.
-secrets_role() {
-    sed -n 's/.*"\(arn:.*\)-serving".*/\1-external-secrets/p' \
-        "$here/../overlays/$overlay/roles.yaml"
+        --set-string "serviceAccount.annotations.eks\.amazonaws\.com/role-arn=$(role external-secrets)"
 }
 
 install_prometheus() {
@@ -76,8 +95,15 @@ install_prometheus() {
         "$PROMETHEUS" --values "$here/values/prometheus.yaml"
 }
 
+install_dcgm-exporter() {
+    chart monitoring dcgm-exporter dcgm-exporter "$DCGM_EXPORTER" \
+        --repo https://nvidia.github.io/dcgm-exporter/helm-charts \
+        --values "$here/values/dcgm-exporter.yaml"
+}
+
 install_keda() {
-    chart keda keda keda "$KEDA" --repo https://kedacore.github.io/charts
+    chart keda keda keda "$KEDA" --repo https://kedacore.github.io/charts \
+        --values "$here/values/keda.yaml"
 }
 
 install_strimzi() {

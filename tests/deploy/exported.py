@@ -34,26 +34,25 @@ RULES = Path("monitoring/rules")
 
 PLATFORM: Mapping[str, str] = {
     # kube-state-metrics
-    "kube_pod_container_resource_requests": "kube-state-metrics",
-    "kube_pod_container_status_restarts_total": "kube-state-metrics",
-    "kube_pod_status_phase": "kube-state-metrics",
-    "kube_node_status_capacity": "kube-state-metrics",
+    "kube_pod_container_resource_requests": "prometheus",
+    "kube_pod_container_status_restarts_total": "prometheus",
+    "kube_pod_status_phase": "prometheus",
+    "kube_node_status_capacity": "prometheus",
     # cAdvisor in the kubelet
-    "container_cpu_usage_seconds_total": "kubelet",
-    "container_memory_working_set_bytes": "kubelet",
+    "container_cpu_usage_seconds_total": "prometheus",
+    "container_memory_working_set_bytes": "prometheus",
     # the API server of Kubeflow Pipelines (backend/src/apiserver/resource/resource_manager.go)
-    "resource_manager_workflow_runs_success": "KFP",
-    "resource_manager_workflow_runs_failed": "KFP",
-    # Kueue (pkg/metrics)
-    "kueue_pending_workloads": "Kueue",
-    "kueue_admitted_active_workloads": "Kueue",
-    "kueue_admission_wait_time_seconds_bucket": "Kueue",
-    # KEDA's operator
-    "keda_scaler_metrics_value": "KEDA",
-    # NVIDIA's dcgm-exporter
-    "DCGM_FI_DEV_GPU_UTIL": "DCGM exporter",
+    "resource_manager_workflow_runs_success": "kfp",
+    "resource_manager_workflow_runs_failed": "kfp",
+    # pkg/metrics
+    "kueue_pending_workloads": "kueue",
+    "kueue_admitted_active_workloads": "kueue",
+    "kueue_admission_wait_time_seconds_bucket": "kueue",
+    # the operator
+    "keda_scaler_metrics_value": "keda",
+    "DCGM_FI_DEV_GPU_UTIL": "dcgm-exporter",
 }
-"""Metrics that are not ours, by who exports them."""
+"""Metrics that are not ours, by the platform that brings them (k8s/platforms)."""
 
 TARGET_LABELS = {"namespace", "pod", "job", "instance", "container"}
 """What a scrape adds to every series."""

@@ -6,11 +6,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from k8s import check
+from tests.deploy import hcl
+from tests.deploy.exported import PLATFORM
 from tests.deploy.objects import Overlay
 
 PLATFORMS = check.K8S / "platforms"
@@ -29,6 +32,12 @@ def wanted(overlay: str) -> list[str]:
 def functions() -> list[str]:
     """Platforms in the order in which install.sh defines how they are installed."""
     return re.findall(r"^install_([\w-]+)\(\)", INSTALL.read_text(), re.MULTILINE)
+
+
+def values(chart: str) -> dict[str, Any]:
+    """What a chart is told."""
+    told: dict[str, Any] = yaml.safe_load((PLATFORMS / "values" / f"{chart}.yaml").read_text())
+    return told
 
 
 def groups() -> dict[str, str]:
@@ -51,6 +60,7 @@ def test_every_version_is_pinned_once_and_used() -> None:
     for name, version in pinned.items():
         assert re.fullmatch(r"v?\d+\.\d+\.\d+", version), f"{name}={version}"
         assert f"${name}" in script
+    assert check.KUBERNETES in (PLATFORMS / "versions.env").read_text(), "the autoscaler's"
     assert not re.search(r"\bv?\d+\.\d+\.\d+\b", script), "versions belong into versions.env"
 
 
@@ -66,6 +76,53 @@ def test_every_kind_belongs_to_a_platform_that_the_overlay_names(overlay: Overla
     assert overlay.name == "local" or set(groups().values()) <= set(wanted(overlay.name))
 
 
+def test_what_rules_and_dashboards_ask_of_platforms_is_scraped(overlay: Overlay) -> None:
+    scraped = {"prometheus"}  # its chart's own exporters
+    if values("kueue")["enablePrometheus"]:
+        scraped.add("kueue")
+    if values("keda")["prometheus"]["operator"]["serviceMonitor"]["enabled"]:
+        scraped.add("keda")
+    if values("dcgm-exporter")["serviceMonitor"]["enabled"]:
+        scraped.add("dcgm-exporter")
+    if any(
+        one["spec"]["selector"]["matchLabels"] == {"app": "ml-pipeline"}
+        for one in overlay.all("PodMonitor", "kubeflow")
+    ):
+        scraped.add("kfp")
+    assert set(PLATFORM.values()) == scraped
+    used = set(PLATFORM.values()) & set(wanted(overlay.name))
+    assert used == scraped or overlay.name == "local"
+    prometheus = values("prometheus")["prometheus"]["prometheusSpec"]
+    assert prometheus["serviceMonitorSelectorNilUsesHelmValues"] is False
+    assert prometheus["podMonitorSelectorNilUsesHelmValues"] is False
+
+
+@pytest.mark.parametrize("chart", ["external-secrets", "cluster-autoscaler"])
+def test_platforms_run_as_the_accounts_that_terraform_gives_roles_to(chart: str) -> None:
+    accounts = str(hcl.local("modules/workloads/main.tf", "service_accounts"))
+    namespace, name = re.search(  # type: ignore[union-attr]
+        rf'{chart} = {{namespace = "([\w-]+)", name = "([\w-]+)"}}', accounts
+    ).groups()
+    assert f"chart {namespace} {chart} " in INSTALL.read_text()
+    if chart == "cluster-autoscaler":
+        assert values(chart)["rbac"]["serviceAccount"]["name"] == name
+    else:
+        assert name == chart, "what the chart calls it unless it is told otherwise"
+
+
+@pytest.mark.parametrize("name", ["staging", "production"])
+def test_gpus_of_our_nodes_are_a_resource_and_are_watched(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    training = request.getfixturevalue(name).training().spec
+    for chart in ("nvidia-device-plugin", "dcgm-exporter"):
+        assert values(chart)["tolerations"] == training["tolerations"]
+        assert values(chart)["nodeSelector"] == training["nodeSelector"]
+    assert values("nvidia-device-plugin")["affinity"] is None
+    order = wanted(name)
+    assert order[0] == "cluster-autoscaler", "what follows may need more nodes than there are"
+
+
 def test_local_brings_its_stores_and_needs_no_cloud(local: Overlay) -> None:
     services = {one["metadata"]["name"] for one in local.all("Service")}
     assert {"seaweedfs", "kafka", "postgres"} <= services
@@ -76,8 +133,7 @@ def test_local_brings_its_stores_and_needs_no_cloud(local: Overlay) -> None:
 
 
 def test_kserve_hangs_its_routes_on_our_gateway(overlay: Overlay) -> None:
-    values = yaml.safe_load((PLATFORMS / "values" / "kserve.yaml").read_text())
-    controller = values["kserve"]["controller"]
+    controller = values("kserve")["kserve"]["controller"]
     gateway = overlay.one("Gateway", "hearloop")["metadata"]
     place = controller["gateway"]["ingressGateway"]["kserveGateway"]
     assert place == f"{gateway['namespace']}/{gateway['name']}"
@@ -123,8 +179,11 @@ def test_the_installer_asks_for_each_platform_once_and_in_order(
         assert pinned[platform.upper().replace("-", "_")] in told, platform
     domain = {"local": "localhost", "staging": "staging.example.com", "production": "example.com"}
     assert f"kserve.controller.gateway.domain={domain[overlay]}\n" in told
-    if "external-secrets" in wanted(overlay):
-        assert f"role/hearloop-{overlay}-external-secrets" in told
+    if overlay != "local":
+        for role in ("external-secrets", "cluster-autoscaler"):
+            assert f"role/hearloop-{overlay}-{role}" in told
+        assert f"autoDiscovery.clusterName=hearloop-{overlay} " in told
+        assert "awsRegion=eu-central-1 " in told
 
 
 def test_an_unknown_overlay_is_refused() -> None:
