@@ -7,6 +7,7 @@ last stream has ended.
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,11 +17,13 @@ from typing import Final
 
 from hearloop.audio import Samples
 from hearloop.errors import Overloaded, ServiceUnavailable
+from hearloop.features import HOP, SAMPLE_RATE, WINDOW
 from hearloop.recogniser import Recogniser
 from hearloop.streaming import (
     Ended,
     Engine,
     Event,
+    Heard,
     LiveStream,
     Partial,
     StreamOptions,
@@ -37,15 +40,19 @@ from serving.versions import Versions
 
 __all__ = ["Conversation", "Live", "Told"]
 
-FULL: Final = 0.85
-"""Share of real time that an engine's steps may take before new streams are refused."""
+LATE_S: Final = 0.08
+"""Mean delay of results, by our fault, beyond which new streams are refused: those that were
+accepted are to have theirs within 0.3 s, of which 0.16 s are the wait for the chunk to be whole."""
 
-LATE_S: Final = 0.25
-"""Mean delay of partial results beyond which new streams are refused: those that were accepted are
-to have theirs within 0.3 s."""
+WATCHED_S: Final = 0.5
+"""Time over which that mean is taken, the last moments weighing most."""
 
-SMOOTHING: Final = 0.01
-"""Weight of one partial result in that mean: it follows a hundred of them."""
+AHEAD_S: Final = 1.0
+"""A caller who has sent so much more audio than time has passed is sending a recording: its delay
+is its own doing."""
+
+EDGE_S: Final = (WINDOW - HOP) / 2 / SAMPLE_RATE
+"""Audio beyond a chunk that its last frame needs."""
 
 SPARE: Final = 32
 """Streams of an engine beside those that are admitted: a conversation that changes its options
@@ -73,7 +80,7 @@ class Live:
         self._engines: dict[Recogniser, Engine] = {}
         self._conversations: set[Conversation] = set()
         self._stopping = False
-        self._late_s = 0.0
+        self._late_s, self._watched = 0.0, -math.inf
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: deque[tuple[Callable[[Event], None], Event]] = deque()
         self._woken = False
@@ -85,11 +92,8 @@ class Live:
         self._loop = asyncio.get_running_loop()
         session, recogniser = self._versions.choose(caller.call, caller.request_id)
         engine = self._engine(recogniser)
-        if not self._conversations:
-            self._late_s = 0.0
-        full = len(self._conversations) >= self._most_streams
-        load = engine.load / max(1, engine.live) * (len(self._conversations) + 1)
-        if full or load > FULL or self._late_s > LATE_S:
+        late = self._late_s > LATE_S and time.monotonic() - self._watched < WATCHED_S
+        if late or len(self._conversations) >= self._most_streams:
             raise Overloaded(MANY.format(len(self._conversations)), retry_after_s=1.0)
         conversation = Conversation(self, engine, session, caller, told)
         self._conversations.add(conversation)
@@ -143,9 +147,10 @@ class Live:
             metrics.EMPTY_RESULTS.inc()
 
     def observe(self, late_s: float) -> None:
-        """How late a partial result came."""
-        metrics.PARTIAL_LATENCY.observe(late_s)
-        self._late_s += SMOOTHING * (late_s - self._late_s)
+        """How late the results of a step came, counted from the arrival of all that it needed."""
+        now = time.monotonic()
+        fades = math.exp((self._watched - now) / WATCHED_S)
+        self._late_s, self._watched = fades * self._late_s + (1.0 - fades) * late_s, now
 
     async def drain(self, seconds: float) -> None:
         """Take no new conversations, wait for the live ones, then finish what is left."""
@@ -261,6 +266,7 @@ class _Turn:
         self._session = session
         self._base_s = base_s
         self._first_speech = True
+        self._began = time.monotonic()
         self.stream: LiveStream = conversation.engine.open(
             lambda event: live.pass_on(self._hear, event),
             options=conversation.options,
@@ -272,9 +278,13 @@ class _Turn:
         self.stream.accept(samples)
 
     def _hear(self, event: Event) -> None:
-        if isinstance(event, Partial):
-            late_s = time.monotonic() - self.recording.arrived(event.heard_s)
-            self._live.observe(late_s)
+        if isinstance(event, Heard):
+            now = time.monotonic()
+            if self.recording.total_s < now - self._began + AHEAD_S:
+                self._live.observe(now - self.recording.arrived(event.heard_s + EDGE_S))
+        elif isinstance(event, Partial):
+            arrived = self.recording.arrived(event.heard_s)
+            metrics.PARTIAL_LATENCY.observe(time.monotonic() - arrived)
             if self._first_speech and event.words:
                 self._first_speech = False
                 spoke_at = self.recording.arrived(event.words[0].start_s)

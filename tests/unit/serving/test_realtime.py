@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from openai.resources.realtime.realtime import AsyncRealtimeConnection
 
 from hearloop.audio import Samples
 from hearloop.config import Settings
+from hearloop.graph import Graph
 from hearloop.recogniser import Recogniser
 from hearloop.rollout import Traffic
 from serving import live as live_module
@@ -274,6 +276,14 @@ async def refused(url: str, **headers: str) -> websockets.Response:
     return caught.value.response
 
 
+async def status(url: str) -> int:
+    try:
+        async with websockets.connect(url) as socket:
+            return 101 if socket.response is None else socket.response.status_code
+    except websockets.InvalidStatus as refusal:
+        return refusal.response.status_code
+
+
 def sentence(response: websockets.Response) -> str:
     assert response.body is not None
     return str(json.loads(response.body)["error"]["message"])
@@ -289,15 +299,21 @@ async def test_a_stream_too_many_is_refused_before_it_begins(serving: Server) ->
         await socket.close()
 
 
-async def test_late_results_refuse_new_streams(
-    serving: Server, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("seconds", "answered"), [(0.9, 503), (2.0, 101)])
+async def test_late_results_refuse_new_streams_unless_a_recording_is_sent(
+    serving: Server, monkeypatch: pytest.MonkeyPatch, seconds: float, answered: int
 ) -> None:
-    async with connected(serving, **MANUAL) as connection:
-        monkeypatch.setattr(live_module, "LATE_S", -1.0)
-        assert (await refused(address(serving))).status_code == 503
-        await say(connection, pcm16(SPEECH))
-        await connection.input_audio_buffer.commit()
-        assert (await until(connection, COMPLETED))[-1].transcript
+    run = Graph.run
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(2 * live_module.LATE_S)
+        return run(*arguments)
+
+    monkeypatch.setattr(Graph, "run", slow)
+    async with connected(serving, **MANUAL, include=["hearloop.heard"]) as connection:
+        await say(connection, pcm16(np.resize(SPEECH, int(seconds * 16_000))))
+        await until(connection, "hearloop.heard")
+        assert await status(address(serving)) == answered
 
 
 async def test_without_a_model_or_an_intent_there_is_no_stream(
