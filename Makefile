@@ -1,7 +1,7 @@
 # Hearloop. `make help` lists the targets; each sets up what it needs.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test up down check check-deploy check-images clean
+.PHONY: help install demo test up down check check-deploy check-images bench-serving clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -41,6 +41,15 @@ check-deploy: $(INSTALLED) ## Check Terraform, manifests, alerts and the names t
 
 check-images: $(INSTALLED) ## Build the images and run them confined; needs Docker
 	$(BIN)/python -m pytest -p tests.closing_table tests/images
+
+# Another recogniser than the recipe's: make bench-serving BUNDLE=folder
+MEASURED := $(if $(BUNDLE),--bundle $(BUNDLE))
+bench-serving: $(INSTALLED) ## Measure the serving bars into benchmarks/results/serving.json; 25 min
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	$(BIN)/python -m benchmarks.streaming $(MEASURED)
+	$(BIN)/python -m benchmarks.whisper $(MEASURED)
+	$(BIN)/python -m benchmarks.live $(MEASURED)
+	$(BIN)/python -m benchmarks.fuzz
 
 clean: down ## Remove the virtual environment and all that runs have left
 	rm -rf $(VENV) runs build *.egg-info src/*.egg-info

@@ -1,6 +1,6 @@
 """Throws mutated inputs at every route of a real server: `python -m benchmarks.fuzz`.
 
-Prints `fuzz_inputs` and `fuzz_crashes`. A crash is an answer of 500 to 599 other than 503, no
+Figures: `fuzz_inputs` and `fuzz_crashes`. A crash is an answer of 500 to 599 other than 503, no
 answer, a server that has ended, or a live stream of somebody else's that is disturbed. An input
 that made one is kept in tests/fuzz/crashes, whose contents (and the seeds, one recording for each
 format) are thrown again by tests/unit/serving/test_fuzz.py.
@@ -9,9 +9,6 @@ format) are thrown again by tests/unit/serving/test_fuzz.py.
 import argparse
 import asyncio
 import hashlib
-import json
-import os
-import platform
 import random
 import sys
 import tempfile
@@ -19,13 +16,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx
 import numpy as np
 import uvloop
 
 from benchmarks.callers import Track, call
+from benchmarks.results import record
 from benchmarks.server import Served, serving
 from benchmarks.throws import ROUTES, Thrown, crashed, throw
 
@@ -40,7 +38,7 @@ Mutation = Callable[[random.Random, bytes], bytes]
 
 
 def main() -> None:
-    """Fuzz, and print the figures as JSON."""
+    """Fuzz, and record the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description=__doc__)
     parser.add_argument("--inputs", type=int, default=INPUTS)
     parser.add_argument("--seed", type=int, default=0)
@@ -49,18 +47,9 @@ def main() -> None:
         outcome = uvloop.run(_fuzz(served, chosen.inputs, chosen.seed))
     answers = {str(status): count for status, count in sorted(outcome.answers.items(), key=str)}
     print(f"answers {answers}", *outcome.crashes[:10], sep="\n", file=sys.stderr)
-    figures = {"fuzz_inputs": outcome.thrown, "fuzz_crashes": len(outcome.crashes)}
-    print(json.dumps([_figure(*one) for one in figures.items()], indent=2))
-
-
-def _figure(name: str, value: int) -> dict[str, Any]:
-    return {
-        "figure": name,
-        "value": value,
-        "unit": "inputs",
-        "command": "python -m " + " ".join(["benchmarks.fuzz", *sys.argv[1:]]),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-    }
+    command = " ".join(["python -m benchmarks.fuzz", *sys.argv[1:]])
+    record("serving", "fuzz_inputs", outcome.thrown, "inputs", command)
+    record("serving", "fuzz_crashes", len(outcome.crashes), "inputs", command)
 
 
 def _bundle(folder: Path) -> Path:

@@ -1,23 +1,18 @@
-"""How many live streams the server carries and how fast: `python -m benchmarks.live BUNDLE`.
+"""How many live streams the server carries and how fast: `python -m benchmarks.live`.
 
-Prints a list of objects with figure, value, unit, command and machine. The bundle is a trained one
-of the recipe `synthetic`, in service in int8; speech is that recipe's, of speakers whom training
-did not hear. Server, stores and load generator share the machine.
+The recogniser is that of `benchmarks.trained`, in service in int8; speech is its recipe's, of
+speakers whom training did not hear. Server, stores and load generator share the machine.
 """
 
 import argparse
 import asyncio
 import difflib
-import json
-import os
-import platform
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx
 import numpy as np
@@ -25,7 +20,9 @@ import uvloop
 from torchaudio.functional import forced_align
 
 from benchmarks.callers import PIECE_S, Call, Track, call, converse
+from benchmarks.results import record
 from benchmarks.server import Served, serving
+from benchmarks.trained import add_bundle, bundle
 from hearloop.architecture import OUTPUT_SECONDS
 from hearloop.audio import SAMPLE_RATE, Samples
 from hearloop.corpora.synthetic import calls
@@ -35,6 +32,9 @@ from hearloop.rollout import Traffic
 from hearloop.rollout.http import HttpRouter
 from hearloop.streaming import Engine, Event, Heard
 from pipelines.recipes import CALLERS
+
+Figure = tuple[str, float, str]
+"""Name, value, unit."""
 
 PARTS: Final = ("streams", "overhead", "memory", "canary")
 SPEAKERS: Final = 16
@@ -60,45 +60,39 @@ class Spoken:
 
 
 def main() -> None:
-    """Measure, and print the figures as JSON."""
+    """Measure, and record the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.live", description=__doc__)
-    parser.add_argument("bundle", type=Path)
+    add_bundle(parser)
     parser.add_argument("--streams", type=int, nargs="+", default=[100, 150, 200])
     parser.add_argument("--seconds", type=float, default=60.0, help="of speech in each stream")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--memory-streams", type=int, nargs=2, default=MEMORY_STREAMS)
     chosen = parser.parse_args()
-    recogniser = Recogniser.load(chosen.bundle, "int8")
+    measured = bundle(chosen.bundle)
+    recogniser = Recogniser.load(measured, "int8")
     tracks = list(spoken(recogniser, chosen.seconds))
-    with serving(chosen.bundle) as served:
-        found = [one for part in chosen.parts for one in _part(part, served, tracks, chosen)]
-    print(json.dumps(found, indent=2))
+    with serving(measured) as served:
+        for part in chosen.parts:
+            for name, value, unit in _part(part, served, recogniser, tracks, chosen):
+                record("serving", name, value, unit, f"python -m benchmarks.live --parts {part}")
 
 
 def _part(
-    part: str, served: Served, tracks: Sequence[Spoken], chosen: argparse.Namespace
-) -> Iterator[dict[str, Any]]:
+    part: str,
+    served: Served,
+    recogniser: Recogniser,
+    tracks: Sequence[Spoken],
+    chosen: argparse.Namespace,
+) -> Iterator[Figure]:
     match part:
         case "streams":
             return streams(served, tracks, chosen.streams, chosen.seconds)
         case "overhead":
-            return overhead(served, Recogniser.load(chosen.bundle, "int8"), tracks[0])
+            return overhead(served, recogniser, tracks[0])
         case "memory":
             return memory(served, tracks[0], *chosen.memory_streams)
         case _:
             return canary(served, tracks)
-
-
-def figure(name: str, value: float, unit: str, **more: object) -> dict[str, Any]:
-    """One measurement with what is needed to repeat it."""
-    return {
-        "figure": name,
-        "value": round(value, 5),
-        "unit": unit,
-        "command": "python -m " + " ".join(["benchmarks.live", *sys.argv[1:]]),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        **more,
-    }
 
 
 # Speech.
@@ -146,7 +140,7 @@ def aligned(recogniser: Recogniser, text: str, samples: Samples) -> Iterator[tup
 
 def streams(
     served: Served, tracks: Sequence[Spoken], numbers: Sequence[int], seconds: float
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Figure]:
     """The greatest number of streams at once that meets the bar, and the words' delay there."""
     sounds = [Track(one.samples) for one in tracks]
     best: tuple[int, list[Call]] | None = None
@@ -159,17 +153,18 @@ def streams(
             break
         best = number, seen
     if best is None:
-        yield figure("live_streams", 0, "streams")
+        yield "live_streams", 0, "streams"
         return
     number, seen = best
     late = np.concatenate([one.latencies_s for one in seen])
-    yield figure("live_streams", number, "streams", p95_ms=round(_p95(late) * 1000))
+    yield "live_streams", number, "streams"
+    yield "live_partial_p95_ms", _p95(late) * 1000, "ms"
     delays = [
         delay
         for n, one in enumerate(seen)
         for delay in word_delays(one, tracks[n % len(tracks)], seconds)
     ]
-    yield figure("word_delay_p95", _p95(delays) * 1000, "ms", words=len(delays))
+    yield "word_delay_p95", _p95(delays) * 1000, "ms"
 
 
 def report(number: int, seen: Sequence[Call], cores: float) -> bool:
@@ -217,13 +212,13 @@ def _p95(values: Sequence[float] | np.ndarray) -> float:
 # One stream.
 
 
-def overhead(served: Served, recogniser: Recogniser, said: Spoken) -> Iterator[dict[str, Any]]:
+def overhead(served: Served, recogniser: Recogniser, said: Spoken) -> Iterator[Figure]:
     """What the server adds to the delay of the bare recogniser, at p95."""
     seen = uvloop.run(call(served.url, Track(said.samples), ALONE_S))
     assert not seen.failure, seen.failure
     ours, bare = _p95(seen.latencies_s) * 1000, _p95(bare_latencies(recogniser, said)) * 1000
     print(f"one stream: {ours:.1f} ms by the server, {bare:.1f} ms without", file=sys.stderr)
-    yield figure("server_overhead_p95_ms", ours - bare, "ms")
+    yield "server_overhead_p95_ms", ours - bare, "ms"
 
 
 def bare_latencies(recogniser: Recogniser, said: Spoken) -> list[float]:
@@ -255,7 +250,7 @@ def bare_latencies(recogniser: Recogniser, said: Spoken) -> list[float]:
 # Many streams, one after the other.
 
 
-def memory(served: Served, said: Spoken, few: int, many: int) -> Iterator[dict[str, Any]]:
+def memory(served: Served, said: Spoken, few: int, many: int) -> Iterator[Figure]:
     """Resident memory of the server after many streams over that after few."""
     sound = Track(said.samples[: int(4 * MEMORY_SECONDS * SAMPLE_RATE)])
     resident: list[int] = []
@@ -264,7 +259,7 @@ def memory(served: Served, said: Spoken, few: int, many: int) -> Iterator[dict[s
         assert not failures, failures[:3]
         resident.append(served.process.memory_info().rss)
         print(f"{count} streams more: {resident[-1] >> 20} MiB", file=sys.stderr)
-    yield figure("stream_memory_growth", resident[1] / resident[0], "ratio", streams=[few, many])
+    yield "stream_memory_growth", resident[1] / resident[0], "ratio"
 
 
 async def _in_turn(url: str, sound: Track, count: int) -> list[str]:
@@ -282,7 +277,7 @@ async def _in_turn(url: str, sound: Track, count: int) -> list[str]:
 # A swap under load.
 
 
-def canary(served: Served, tracks: Sequence[Spoken]) -> Iterator[dict[str, Any]]:
+def canary(served: Served, tracks: Sequence[Spoken]) -> Iterator[Figure]:
     """Streams that fail, or change their version, while the other version takes over."""
     router = HttpRouter(served.url, served.settings.serving_headers)
     old, new = served.versions
@@ -308,7 +303,7 @@ def canary(served: Served, tracks: Sequence[Spoken]) -> Iterator[dict[str, Any]]
     print(f"{len(seen)} streams, versions {_versions(seen)}, failed {failed[:3]}", file=sys.stderr)
     assert httpx.get(f"{served.url}/v2/health/ready").is_success
     assert _versions(seen).get(new), "no stream went to the new version"
-    yield figure("canary_failed_requests", len(failed), "streams", streams=len(seen))
+    yield "canary_failed_requests", len(failed), "streams"
 
 
 async def _two_waves(url: str, sounds: Sequence[Track]) -> list[Call]:

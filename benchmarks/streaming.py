@@ -1,23 +1,22 @@
-"""How good and how fast the live recogniser is: `python -m benchmarks.streaming BUNDLE`.
+"""How good and how fast the live recogniser is: `python -m benchmarks.streaming`.
 
-Prints a list of objects with figure, value, unit, command and machine. The bundle is a trained
-one of the recipe `synthetic`; speech is that recipe's, of speakers whom training did not hear.
+The recogniser is that of `benchmarks.trained`; speech is its recipe's, of speakers whom training
+did not hear.
 """
 
-import json
-import os
-import platform
+import argparse
 import queue
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import numpy as np
 import psutil
 
 from benchmarks.hotwords import OTHERS, PRODUCT_NAMES, spoken
+from benchmarks.results import record
+from benchmarks.trained import add_bundle, bundle
 from hearloop import decoding
 from hearloop.bundle import GRAPHS, Precision
 from hearloop.corpora.synthetic import calls
@@ -50,10 +49,22 @@ LONG_SECONDS = 3600
 ROUNDS = 3
 """Times are taken alternately and the best kept: other work on the machine disturbs some."""
 
+COMMAND: Final = "python -m benchmarks.streaming"
+
 Utterance = tuple[str, Samples]
+Figure = tuple[str, float, str]
+"""Name, value, unit."""
 
 
-def figures(bundle: Path) -> Iterator[dict[str, Any]]:
+def main() -> None:
+    """Measure, and record the figures."""
+    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
+    add_bundle(parser)
+    for name, value, unit in figures(bundle(parser.parse_args().bundle)):
+        record("serving", name, value, unit, COMMAND)
+
+
+def figures(bundle: Path) -> Iterator[Figure]:
     """Every figure of the library's part."""
     said = [one for call in calls(CALLERS, "test", CALLS, UTTERANCES) for one in call.utterances]
     recogniser = Recogniser.load(bundle, "int8")
@@ -63,21 +74,10 @@ def figures(bundle: Path) -> Iterator[dict[str, Any]]:
     yield from long_file(recogniser, [samples for _, samples in said])
 
 
-def figure(name: str, value: float, unit: str) -> dict[str, Any]:
-    """One measurement with what is needed to repeat it."""
-    return {
-        "figure": name,
-        "value": round(value, 5),
-        "unit": unit,
-        "command": "python -m benchmarks.streaming BUNDLE",
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-    }
-
-
 # Batching.
 
 
-def batching(recogniser: Recogniser, speech: Sequence[Samples]) -> Iterator[dict[str, Any]]:
+def batching(recogniser: Recogniser, speech: Sequence[Samples]) -> Iterator[Figure]:
     """Throughput of the engine over that of lock-step loops at the same batch, a thread each.
 
     In seconds of that thread's core, so that other work on the machine is left out. `loop` hears
@@ -93,9 +93,9 @@ def batching(recogniser: Recogniser, speech: Sequence[Samples]) -> Iterator[dict
             run(recogniser, streams)
             took[name] = min(took.get(name, np.inf), time.process_time() - began)
     steps = STREAMS * STREAM_SECONDS * SAMPLE_RATE / (INT8_FRAMES * 160)
-    yield figure("batching_efficiency", took["loop"] / took["engine"], "ratio")
-    yield figure("batching_efficiency_over_graph_alone", took["graph"] / took["engine"], "ratio")
-    yield figure("cpu_per_step", 1000 * took["engine"] / steps, "ms")
+    yield "batching_efficiency", took["loop"] / took["engine"], "ratio"
+    yield "batching_efficiency_over_graph_alone", took["graph"] / took["engine"], "ratio"
+    yield "cpu_per_step", 1000 * took["engine"] / steps, "ms"
 
 
 def _engine(recogniser: Recogniser, streams: Sequence[Samples]) -> None:
@@ -150,7 +150,7 @@ def texts(recogniser: Recogniser, speech: Sequence[Samples], *names: str) -> lis
     return [one.text for one in recogniser.transcribe_many(speech, hotwords=hotwords)]
 
 
-def hotwords(recogniser: Recogniser, said: Sequence[Utterance]) -> Iterator[dict[str, Any]]:
+def hotwords(recogniser: Recogniser, said: Sequence[Utterance]) -> Iterator[Figure]:
     """What hotwords gain where they are said, and cost where they are not."""
     asked = list(spoken(CALLERS, SENTENCES))
     speech = [samples for *_, samples in asked]
@@ -160,25 +160,25 @@ def hotwords(recogniser: Recogniser, said: Sequence[Utterance]) -> Iterator[dict
         return float(np.mean([f" {name} " in f" {text} " for (name, *_), text in pairs]))
 
     expected = recall(texts(recogniser, speech, *PRODUCT_NAMES))
-    yield figure("hotword_recall", expected, "share of sentences")
+    yield "hotword_recall", expected, "share of sentences"
     gain = expected - recall(texts(recogniser, speech))
-    yield figure("hotword_recall_gain", gain, "share of sentences")
+    yield "hotword_recall_gain", gain, "share of sentences"
     others = [samples for _, samples in said]
     cost = word_error_rate(said, texts(recogniser, others, *PRODUCT_NAMES, *OTHERS))
     cost -= word_error_rate(said, texts(recogniser, others))
-    yield figure("hotword_wer_cost", cost, "absolute WER")
+    yield "hotword_wer_cost", cost, "absolute WER"
 
 
-def int8_loss(bundle: Path, said: Sequence[Utterance]) -> Iterator[dict[str, Any]]:
+def int8_loss(bundle: Path, said: Sequence[Utterance]) -> Iterator[Figure]:
     """WER of the int8 file less that of the fp32 file, the worst of several batch sizes."""
     rates: dict[Precision, list[float]] = {
         precision: [_batched(Recogniser.load(bundle, precision), said, size) for size in BATCHES]
         for precision in GRAPHS
     }
-    yield figure("fp32_wer", max(rates["fp32"]), "WER")
+    yield "fp32_wer", max(rates["fp32"]), "WER"
     losses = [a - b for a, b in zip(rates["int8"], rates["fp32"], strict=True)]
-    yield figure("int8_wer_loss", max(losses), "absolute WER")
-    yield figure("int8_wer_spread", max(losses) - min(losses), "absolute WER")
+    yield "int8_wer_loss", max(losses), "absolute WER"
+    yield "int8_wer_spread", max(losses) - min(losses), "absolute WER"
 
 
 def _batched(recogniser: Recogniser, said: Sequence[Utterance], size: int) -> float:
@@ -202,7 +202,7 @@ def _batched(recogniser: Recogniser, said: Sequence[Utterance], size: int) -> fl
 # An hour.
 
 
-def long_file(recogniser: Recogniser, speech: Sequence[Samples]) -> Iterator[dict[str, Any]]:
+def long_file(recogniser: Recogniser, speech: Sequence[Samples]) -> Iterator[Figure]:
     """Speed and memory of an hour-long recording that is read in blocks of ten seconds."""
     ring = np.concatenate(speech)
     block = 10 * SAMPLE_RATE
@@ -220,10 +220,10 @@ def long_file(recogniser: Recogniser, speech: Sequence[Samples]) -> Iterator[dic
     )
     speed = found.seconds / (time.perf_counter() - began)
     grown = max(resident) - before
-    yield figure("file_speed", speed, "audio seconds a second")
-    yield figure("hour_memory", grown / 2**20, "MiB more than before")
-    yield figure("hour_words", len(found.transcript.words), "words")
+    yield "hour_file_speed", speed, "audio seconds a second"
+    yield "hour_memory", grown / 2**20, "MiB more than before"
+    yield "hour_words", len(found.transcript.words), "words"
 
 
 if __name__ == "__main__":
-    print(json.dumps(list(figures(Path(sys.argv[1]))), indent=1))
+    main()
