@@ -37,10 +37,10 @@ check: $(INSTALLED) ## What a change must pass: format, lint, types, layers, tes
 	$(MAKE) test
 
 check-deploy: $(INSTALLED) ## Check Terraform, manifests, alerts and the names that they share
-	$(BIN)/python -m pytest -p tests.closing_table tests/deploy
+	PATH="$$PATH:$(CURDIR)/$(BIN)" $(BIN)/python -m pytest -p tests.closing_table tests/deploy
 
 check-images: $(INSTALLED) ## Build the images and run them confined; needs Docker
-	$(BIN)/python -m pytest -p tests.closing_table tests/images
+	PATH="$$PATH:$(CURDIR)/$(BIN)" $(BIN)/python -m pytest -p tests.closing_table tests/images
 
 # Another recogniser than the recipe's: make bench-serving BUNDLE=folder
 MEASURED := $(if $(BUNDLE),--bundle $(BUNDLE))

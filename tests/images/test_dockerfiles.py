@@ -12,7 +12,7 @@ from tests.images.building import IMAGES, pinned_base
 from tests.images.daemon import ROOT
 
 DOCKERFILES = sorted(IMAGES.glob("*/Dockerfile"))
-SCRIPTS = sorted(IMAGES.glob("*.sh"))
+SCRIPTS = [*sorted(IMAGES.glob("*.sh")), ROOT / ".ci" / "run"]
 
 
 def tool(name: str) -> str:
