@@ -17,12 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from hearloop import features
-from hearloop.architecture import Architecture
+from hearloop.architecture import Shape, described
 from hearloop.errors import IntegrityError
 
 __all__ = [
-    "FAMILY",
     "FILES",
     "FORMAT",
     "GRAPHS",
@@ -40,9 +38,8 @@ GRAPHS: Final[Mapping[Precision, str]] = {"fp32": "model.onnx", "int8": "model.i
 SERVED: Final[Precision] = "int8"
 """What servers answer with unless they are told otherwise, and so what the gate judges."""
 FILES: Final = ("config.json", *GRAPHS.values(), "model.safetensors", "tokens.txt")
-"""What the manifest covers: exactly these."""
+"""What the manifest covers: exactly these, and the attachments of the architecture."""
 MANIFEST: Final = "manifest.json"
-FAMILY: Final = "conv-lstm-ctc"
 FORMAT: Final = 2
 """Version of the bundle's layout and of the graph's inputs and outputs."""
 
@@ -54,9 +51,14 @@ class Bundle:
     directory: Path
     digest: str
     """SHA-256 of the manifest: the identity of the model."""
-    architecture: Architecture
+    architecture: Shape
     training: str
     """Digest of the recipe and data that it was trained with."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of its files, the manifest last: without it nobody takes the rest for a model."""
+        return (*FILES, *self.architecture.attachments, MANIFEST)
 
 
 def verify(directory: Path) -> Bundle:
@@ -68,17 +70,18 @@ def verify(directory: Path) -> Bundle:
     manifest_body = _read(directory / MANIFEST)
     try:
         listed = json.loads(manifest_body)["files"]
-        if set(listed) != set(FILES):
+        _check(directory / "config.json", listed)
+        config = json.loads(_read(directory / "config.json"))
+        architecture = _architecture(directory, config)
+        expected = {*FILES, *architecture.attachments}
+        if set(listed) != expected:
             raise IntegrityError(
                 f"The manifest of {directory} lists {sorted(listed)} where a model of format "
-                f"{FORMAT} has {sorted(FILES)}; fetch the model again, or export it with this "
+                f"{FORMAT} has {sorted(expected)}; fetch the model again, or export it with this "
                 "version of hearloop."
             )
-        for name in FILES:
-            _check(directory / name, listed[name]["sha256"], listed[name]["bytes"])
-        config = json.loads(_read(directory / "config.json"))
-        _check_config(directory, config)
-        architecture = Architecture(**config["architecture"])
+        for name in expected:
+            _check(directory / name, listed)
         training = config["training"]
     except (ValueError, KeyError, TypeError) as error:
         raise IntegrityError(
@@ -97,7 +100,8 @@ def _read(path: Path) -> bytes:
         ) from error
 
 
-def _check(path: Path, sha256: str, size: int) -> None:
+def _check(path: Path, listed: Mapping[str, Any]) -> None:
+    sha256, size = listed[path.name]["sha256"], listed[path.name]["bytes"]
     body = _read(path)
     found = hashlib.sha256(body).hexdigest()
     if len(body) != size or found != sha256:
@@ -107,11 +111,13 @@ def _check(path: Path, sha256: str, size: int) -> None:
         )
 
 
-def _check_config(directory: Path, config: dict[str, Any]) -> None:
-    expected = {"format": FORMAT, "family": FAMILY, "features": features.CONFIGURATION}
+def _architecture(directory: Path, config: Mapping[str, Any]) -> Shape:
+    architecture = described(config["family"], config["architecture"])
+    expected = {"format": FORMAT, "features": architecture.feature_configuration}
     for field, value in expected.items():
         if config[field] != value:
             raise IntegrityError(
                 f"The model in {directory} has {field} {config[field]!r}, this version of "
                 f"hearloop reads {value!r}; export the model with this version."
             )
+    return architecture

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hearloop import nonspeech
-from hearloop.architecture import Architecture
+from hearloop.architecture import Shape
 from hearloop.audio import SAMPLE_RATE, Samples
 from hearloop.datasets import CutRow
 from hearloop.errors import InvalidInput
-from hearloop.features import Matrix, log_mel
+from hearloop.features import Matrix
 from hearloop.graph import Graph, States
 from hearloop.recogniser import Recogniser
 from hearloop.scores import CHALLENGER, Evaluation, JudgedModel, JudgedSet, NonSpeechClip
@@ -34,7 +34,7 @@ from hearloop.scoring import ScoredUtterance, answer, slices
 from hearloop.telemetry import Progress, Silent
 
 if TYPE_CHECKING:
-    from hearloop.model import Network
+    from hearloop.model import Model
 
 __all__ = ["JudgedRows", "agreement", "evaluate"]
 
@@ -115,8 +115,8 @@ def agreement(recogniser: Recogniser, recordings: Sequence[Samples]) -> float:
     from hearloop.export import load_network
 
     bundle = recogniser.bundle
-    graph = _Trained(load_network(bundle), bundle.architecture)
-    features = [log_mel(samples) for samples in recordings]
+    graph = _Trained(load_network(bundle), bundle.architecture, recogniser.graph.frames)
+    features = [bundle.architecture.features(samples) for samples in recordings]
     trained = Recogniser(bundle, graph, recogniser.tokenizer).log_probs(features)
     exported = recogniser.log_probs(features)
     alike = [
@@ -129,19 +129,18 @@ def agreement(recogniser: Recogniser, recordings: Sequence[Samples]) -> float:
 class _Trained(Graph):
     """The trained network in torch where a recogniser expects the exported graph."""
 
-    def __init__(self, network: "Network", architecture: Architecture) -> None:
+    def __init__(self, network: "Model", architecture: Shape, frames: int | None) -> None:
         self._network = network
         self._architecture = architecture
+        self.frames = frames
 
-    def run(self, x: Matrix, states: States) -> tuple[Matrix, States]:
+    def _answer(self, x: Matrix, states: States) -> list[Matrix]:
         import torch
 
-        from hearloop.model import StreamStates
-
         with torch.inference_mode():
-            before = StreamStates(*(torch.from_numpy(state) for state in states))
+            before = [torch.from_numpy(state) for state in states]
             log_probs, after = self._network(torch.from_numpy(x), before)
-        return log_probs.numpy(), tuple(state.numpy() for state in after)
+        return [log_probs.numpy(), *(state.numpy() for state in after)]
 
 
 class _Judge:

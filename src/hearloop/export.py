@@ -9,20 +9,21 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from hearloop import features
-from hearloop.bundle import FAMILY, FILES, FORMAT, GRAPHS, MANIFEST, Bundle, verify
+from hearloop.architecture import Architecture
+from hearloop.bundle import FILES, FORMAT, GRAPHS, MANIFEST, Bundle, verify
 from hearloop.errors import IntegrityError
 from hearloop.graph import Graph
 from hearloop.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from hearloop.model import Network
+    from hearloop.model import Model
 
 __all__ = ["Bundle", "load_network", "verify", "write_bundle"]
 
@@ -35,7 +36,7 @@ _TOLERANCE: Final[Mapping[str, float]] = {"fp32": 1e-4, "int8": 0.05}
 
 
 def write_bundle(
-    directory: Path, network: "Network", tokenizer: Tokenizer, *, training: str
+    directory: Path, network: "Model", tokenizer: Tokenizer, *, training: str
 ) -> Bundle:
     """Write a bundle, all of it or nothing; one that is there already is replaced.
 
@@ -51,7 +52,7 @@ def write_bundle(
     from safetensors.torch import save_file
 
     directory.parent.mkdir(parents=True, exist_ok=True)
-    network = network.eval().cpu()
+    network = deepcopy(network).eval().cpu()  # a copy is not compiled
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".bundle-") as temporary:
         draft = Path(temporary) / "draft"
         draft.mkdir()
@@ -61,13 +62,14 @@ def write_bundle(
         _check_parity(network, draft)
         config = {
             "format": FORMAT,
-            "family": FAMILY,
+            "family": network.architecture.kind,
             "architecture": asdict(network.architecture),
-            "features": features.CONFIGURATION,
+            "features": network.architecture.feature_configuration,
             "training": training,
         }
         (draft / "config.json").write_text(_json(config), encoding="utf-8")
-        files = {name: _entry(draft / name) for name in FILES}
+        held = (*FILES, *network.architecture.attachments)
+        files = {name: _entry(draft / name) for name in held}
         (draft / MANIFEST).write_text(_json({"files": files}), encoding="utf-8")
         shutil.rmtree(directory, ignore_errors=True)
         os.replace(draft, directory)
@@ -83,18 +85,23 @@ def _entry(path: Path) -> dict[str, str | int]:
     return {"sha256": hashlib.sha256(body).hexdigest(), "bytes": len(body)}
 
 
-def load_network(bundle: Bundle) -> "Network":
+def load_network(bundle: Bundle) -> "Model":
     """The network of a verified bundle, in evaluation mode."""
     from safetensors.torch import load_file
 
-    from hearloop.model import Network
+    from hearloop.model import build
 
-    network = Network(bundle.architecture)
+    network = build(bundle.architecture)
     network.load_state_dict(load_file(bundle.directory / "model.safetensors"))
     return network.eval()
 
 
-def _write_graphs(network: "Network", directory: Path) -> None:
+def _write_graphs(network: "Model", directory: Path) -> None:
+    if not isinstance(network.architecture, Architecture):
+        from hearloop import traced_graph
+
+        traced_graph.write(directory, network)
+        return
     from hearloop import onnx_graph
 
     weights = {name: weight.numpy() for name, weight in network.state_dict().items()}
@@ -102,7 +109,7 @@ def _write_graphs(network: "Network", directory: Path) -> None:
         onnx_graph.write(directory / name, weights, network.architecture, precision)
 
 
-def _check_parity(network: "Network", directory: Path) -> None:
+def _check_parity(network: "Model", directory: Path) -> None:
     """Stream noise through torch and through each graph, chunk by chunk, at several batch sizes.
 
     Raises IntegrityError where a graph computes something else.
@@ -121,18 +128,17 @@ def _check_parity(network: "Network", directory: Path) -> None:
 
 
 def _differences(
-    network: "Network", graph: Graph, streams: int, chunks: Sequence[int]
+    network: "Model", graph: Graph, streams: int, chunks: Sequence[int]
 ) -> Iterator[float]:
     """Mean distance in total variation of the distributions in each chunk."""
     import torch
 
-    from hearloop.model import StreamStates
-
-    noise = np.random.default_rng(0)
+    noise, shape = np.random.default_rng(0), network.architecture
     states, others = network.initial_states(streams), graph.initial_states(streams)
+    loudness = (-6.0, 4.0) if shape.silence else (0.0, 0.1)
     for frames in chunks:
-        x = noise.normal(-6.0, 4.0, (streams, frames, features.MEL_BINS)).astype(np.float32)
+        x = noise.normal(*loudness, (streams, frames, shape.bins)).astype(np.float32)
         with torch.inference_mode():
-            expected, states = network(torch.from_numpy(x), StreamStates(*states))
+            expected, states = network(torch.from_numpy(x), states)
         found, others = graph.run(x, others)
         yield float(np.abs(np.exp(expected.numpy()) - np.exp(found)).sum(axis=2).mean()) / 2

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from hearloop.errors import ConfigurationError, first_mistake
+from hearloop.families import Family
 
 __all__ = [
     "Augmentation",
@@ -136,6 +137,10 @@ class TrainingConfig:
     average_with_base: tuple[float, ...] = (1.0,)
     """Candidate shares of the new weights when averaged with the base's; dev sets choose."""
     augmentation: Augmentation = field(default_factory=Augmentation)
+    family: Family | None = None
+    """What network, and its sizes; None takes the base's, or `rnn_ctc` without a base."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """In which a step computes; the weights stay float32. `auto`: bfloat16 on GPUs that have it."""
 
 
 @dataclass(frozen=True, kw_only=True)

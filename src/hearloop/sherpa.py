@@ -25,6 +25,7 @@ from safetensors.numpy import load_file
 
 from hearloop.architecture import DOWNSAMPLING, Architecture
 from hearloop.bundle import Bundle, Precision, verify
+from hearloop.errors import ConfigurationError
 from hearloop.features import MEL_BINS
 from hearloop.graph import INT8_FRAMES
 from hearloop.onnx_graph import Draft, network
@@ -51,7 +52,15 @@ class _Stack:
 
 
 def write_sherpa(bundle: Bundle, directory: Path, precision: Precision = "int8") -> None:
-    """Write model.onnx and tokens.txt of a verified bundle into `directory`."""
+    """Write model.onnx and tokens.txt of a verified bundle into `directory`.
+
+    Raises ConfigurationError for a family that the contract cannot carry.
+    """
+    if not isinstance(bundle.architecture, Architecture):
+        raise ConfigurationError(
+            f"sherpa-onnx takes rnn_ctc models, {bundle.directory} is {bundle.architecture.kind}; "
+            "serve it with hearloop."
+        )
     directory.mkdir(parents=True, exist_ok=True)
     weights = load_file(bundle.directory / "model.safetensors")
     draft = Draft(weights, bundle.architecture)

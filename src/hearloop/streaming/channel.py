@@ -7,7 +7,7 @@ from enum import Enum
 
 import numpy as np
 
-from hearloop.architecture import Architecture
+from hearloop.architecture import Shape
 from hearloop.decoding import LogProbs
 from hearloop.errors import HearloopError
 from hearloop.features import Samples
@@ -45,7 +45,7 @@ class Channel:
         slot: int,
         listener: Listener,
         options: StreamOptions,
-        architecture: Architecture,
+        architecture: Shape,
         tokenizer: Tokenizer,
     ) -> None:
         self.slot = slot

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from hearloop.architecture import DOWNSAMPLING, Architecture
+from hearloop.architecture import DOWNSAMPLING, Shape
 from hearloop.features import (
     FLOOR,
     FRAME_SECONDS,
@@ -58,7 +58,7 @@ class Chunker:
     With a detector of voice, only what was spoken becomes chunks; else everything does.
     """
 
-    def __init__(self, architecture: Architecture, voice: VoiceActivity | None) -> None:
+    def __init__(self, architecture: Shape, voice: VoiceActivity | None) -> None:
         self.pending: deque[Chunk] = deque()
         """Chunks that wait for the graph."""
         self.voice_s = 0.0

@@ -4,7 +4,7 @@ Neither the number of workers nor an interruption changes it, so a run that was 
 as if it had not been: no utterance is repeated or skipped.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,10 +14,10 @@ import torch
 from scipy.signal import fftconvolve
 from torch import Tensor
 
-from hearloop.architecture import Architecture
-from hearloop.features import FLOOR, FRAME_SECONDS, MEL_BINS, SAMPLE_RATE, Matrix, log_mel
+from hearloop.architecture import Shape
+from hearloop.features import FRAME_SECONDS, MEL_BINS, SAMPLE_RATE, Matrix, Samples, log_mel
 from hearloop.recipe import Augmentation
-from hearloop.training.augmentation import augment
+from hearloop.training.augmentation import augment, respeak
 
 __all__ = ["Batch", "BatchPlan", "Example", "assemble", "collate", "noise_examples"]
 
@@ -51,13 +51,19 @@ class Batch:
     """Utterances padded to a common length, ready for the network and the CTC loss."""
 
     x: Tensor
-    """(N, T, 80) float32."""
+    """(N, T, bins) float32; 80 bins for most families (`Shape.bins`)."""
     outputs: Tensor
     """(N,) outputs about each utterance (`Architecture.outputs`)."""
     targets: Tensor
     """Ids of all texts, one after the other."""
     target_lengths: Tensor
     """(N,) ids of each text."""
+
+    def to(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The arguments of `Model.loss`. Lengths stay here: CTC reads them before it starts."""
+        x = self.x.pin_memory() if device.type == "cuda" else self.x
+        there = x.to(device, non_blocking=True), self.targets.to(device, non_blocking=True)
+        return there[0], self.outputs, there[1], self.target_lengths
 
 
 class BatchPlan:
@@ -111,7 +117,7 @@ class BatchPlan:
 def assemble(
     examples: Sequence[Example],
     indices: Sequence[int],
-    architecture: Architecture,
+    architecture: Shape,
     augmentation: Augmentation,
     *,
     seed: int,
@@ -127,14 +133,13 @@ def assemble(
     for place in range(rank, len(indices), workers):
         example = examples[indices[place]]
         rng = np.random.default_rng([seed, step, place])
-        features.append(augment(example.features.astype(np.float32), rng, augmentation))
+        vary = augment if architecture.bins == MEL_BINS else respeak
+        features.append(vary(example.features.astype(np.float32), rng, augmentation))
         ids.append(example.ids)
     return collate(features, ids, architecture)
 
 
-def collate(
-    features: Sequence[Matrix], ids: Sequence[Sequence[int]], architecture: Architecture
-) -> Batch:
+def collate(features: Sequence[Matrix], ids: Sequence[Sequence[int]], architecture: Shape) -> Batch:
     """Pad features with digital silence, as the recogniser does.
 
     A worker that is left without an utterance gets a row of silence of which no output counts:
@@ -143,7 +148,7 @@ def collate(
     padded = [architecture.padded_frames(len(matrix)) for matrix in features]
     spans = [architecture.outputs(len(matrix)) for matrix in features]
     rows, frames = max(1, len(features)), max(padded, default=architecture.padded_frames(0))
-    x = np.full((rows, frames, MEL_BINS), FLOOR, np.float32)
+    x = np.full((rows, frames, architecture.bins), architecture.silence, np.float32)
     for row, matrix in enumerate(features):
         x[row, : len(matrix)] = matrix
     return Batch(
@@ -154,21 +159,23 @@ def collate(
     )
 
 
-def noise_examples(count: int, seed: int) -> list[Example]:
+def noise_examples(
+    count: int, seed: int, features: Callable[[Samples], Matrix] = log_mel
+) -> list[Example]:
     """Hiss, tones and knocks of many levels: where nobody speaks, nothing is to be written."""
     rng = np.random.default_rng([seed, 1])
     return [
-        Example(id=f"noise-{number}", features=_noise(rng), ids=(), text="")
+        Example(id=f"noise-{number}", features=features(_noise(rng)), ids=(), text="")
         for number in range(count)
     ]
 
 
-def _noise(rng: np.random.Generator) -> Matrix:
+def _noise(rng: np.random.Generator) -> Samples:
     length = round(rng.uniform(*_NOISE_SECONDS) / FRAME_SECONDS) * 160
     kind = _NOISES[rng.integers(len(_NOISES))]
     samples = kind(rng, length) + 0.02 * _hiss(rng, length)
     level = 10 ** (rng.uniform(*_NOISE_LEVEL) / 20)
-    return log_mel((samples / samples.std() * level).astype(np.float32))
+    return (samples / samples.std() * level).astype(np.float32)
 
 
 def _hiss(rng: np.random.Generator, length: int) -> _Noise:

@@ -6,7 +6,7 @@ from typing import Final
 import torch
 
 from hearloop import decoding
-from hearloop.model import Network
+from hearloop.model import Model
 from hearloop.scoring import count_words, total
 from hearloop.tokenizer import Tokenizer
 from hearloop.training.batches import Example, collate
@@ -17,7 +17,7 @@ _TOGETHER: Final = 16
 """Utterances recognised at once."""
 
 
-def word_error_rate(network: Network, examples: Sequence[Example], tokenizer: Tokenizer) -> float:
+def word_error_rate(network: Model, examples: Sequence[Example], tokenizer: Tokenizer) -> float:
     """WER of the greedy transcripts, as a fraction of the reference words."""
     training = network.training
     network.eval()
@@ -31,8 +31,8 @@ def word_error_rate(network: Network, examples: Sequence[Example], tokenizer: To
                 [example.ids for example in part],
                 network.architecture,
             )
-            log_probs, _ = network(batch.x, network.initial_states(len(part)))
-            for example, row in zip(part, log_probs.numpy(), strict=True):
+            log_probs = network.posteriors(batch.x.to(network.device), batch.outputs)
+            for example, row in zip(part, log_probs.cpu().numpy(), strict=True):
                 heard = row[network.architecture.outputs(len(example.features))]
                 text = decoding.transcribe(heard, tokenizer).text
                 counts.append(count_words(example.text, text))

@@ -1,6 +1,7 @@
 """The training loop: steps of CTC by AdamW, alone or as one of several workers."""
 
 import math
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,15 +9,13 @@ from typing import Final
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
-from torch.nn.functional import ctc_loss
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hearloop.features import FRAME_SECONDS
-from hearloop.model import Network
+from hearloop.model import Model
 from hearloop.recipe import TrainingConfig
-from hearloop.tokenizer import BLANK
-from hearloop.training.batches import Batch, BatchPlan, Example, assemble
+from hearloop.training.batches import BatchPlan, Example, assemble
 
 __all__ = ["Step", "Trainer", "learning_rate"]
 
@@ -53,19 +52,43 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
     return config.peak_learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
+def _device() -> torch.device:
+    """This worker's GPU where there is one."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+class _Loss(nn.Module):
+    """The network's loss as a module, for DistributedDataParallel to hook into."""
+
+    def __init__(self, network: Model) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *batch: Tensor) -> Tensor:
+        return self.network.loss(*batch)
+
+
 class Trainer:
     """Network, optimiser and batch plan of one worker; all that a step needs."""
 
     def __init__(
         self,
-        network: Network,
+        network: Model,
         examples: Sequence[Example],
         config: TrainingConfig,
         *,
         rank: int = 0,
         workers: int = 1,
     ) -> None:
-        self.network = network.train()
+        self.device = _device()
+        self.network = network.to(self.device).train()
+        if self.device.type == "cuda":
+            torch.set_float32_matmul_precision("high")
+            network.compile_parts()
+        auto = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        self._bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and auto)
         self.steps_done = 0
         self._config = config
         self._examples = examples
@@ -74,7 +97,11 @@ class Trainer:
         self._lengths = lengths
         frames = round(config.batch_seconds / FRAME_SECONDS)
         self._plan = BatchPlan(lengths, frames=frames, seed=config.seed)
-        self._forward = DistributedDataParallel(network) if workers > 1 else network
+        self._loss: nn.Module = _Loss(network)
+        if workers > 1:
+            self._loss = DistributedDataParallel(
+                self._loss, find_unused_parameters=network.unused_at_times
+            )
         self.optimiser = torch.optim.AdamW(
             network.parameters(), betas=_BETAS, weight_decay=_WEIGHT_DECAY, fused=True
         )
@@ -97,7 +124,11 @@ class Trainer:
             workers=self._workers,
         )
         characters = max(1, sum(len(self._examples[index].ids) for index in indices))
-        loss = self._loss(batch) / characters
+        self.network.begin_step(self.steps_done)
+        # What a step draws (dropout, chunks) depends on it alone: a resumed run draws the same.
+        torch.manual_seed(hash((self._config.seed, self.steps_done, self._rank)))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
+            loss = self._loss(*batch.to(self.device)) / characters
         self.optimiser.zero_grad()
         # DDP averages over the workers; each holds only its part of the sum.
         (loss * self._workers).backward()
@@ -118,30 +149,14 @@ class Trainer:
         """Whether all workers have done as many steps."""
         if self._workers == 1:
             return True
-        extremes = torch.tensor([self.steps_done, -self.steps_done])
+        extremes = torch.tensor([self.steps_done, -self.steps_done], device=self.device)
         dist.all_reduce(extremes, op=dist.ReduceOp.MAX)
         return int(extremes[0]) == -int(extremes[1])
-
-    def _loss(self, batch: Batch) -> Tensor:
-        """Sum of the CTC losses of a batch, in nats."""
-        log_probs, _ = self._forward(batch.x, self.network.initial_states(len(batch.x)))
-        # At the first outputs nothing has been heard yet. If CTC may write there, it learns to
-        # guess the first word by its frequency, and never learns to hear it.
-        deaf = self.network.architecture.lookahead
-        return ctc_loss(
-            log_probs[:, deaf:].transpose(0, 1),
-            batch.targets,
-            batch.outputs,
-            batch.target_lengths,
-            blank=BLANK,
-            reduction="sum",
-            zero_infinity=True,  # a stretched utterance may have fewer frames than characters
-        )
 
     def _over_workers(self, loss: float, stop: bool) -> tuple[float, bool]:
         """Sum of the losses, and whether any worker was asked to stop: all end at one step."""
         if self._workers == 1:
             return loss, stop
-        shared = torch.tensor([loss, float(stop)], dtype=torch.float64)
+        shared = torch.tensor([loss, float(stop)], dtype=torch.float64, device=self.device)
         dist.all_reduce(shared)
         return float(shared[0]), bool(shared[1] > 0)

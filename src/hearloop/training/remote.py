@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from hearloop import feature_archive
-from hearloop.bundle import FILES, MANIFEST, verify
+from hearloop.bundle import verify
 from hearloop.errors import NotFound
 from hearloop.files import write_atomically
 from hearloop.ports import ObjectStore
@@ -24,9 +24,6 @@ from hearloop.training.request import (
 )
 
 __all__ = ["RemoteTraining"]
-
-_BUNDLE = (*FILES, MANIFEST)
-"""Files of a bundle, the manifest last: without it nobody takes the rest for a model."""
 
 
 class RemoteTraining:
@@ -93,13 +90,13 @@ class RemoteTraining:
         return sorted(self._objects.list(f"{self.folder}/checkpoints/"), reverse=True)
 
     def _put_bundle(self, directory: Path, name: str) -> None:
-        for file in _BUNDLE:
+        for file in verify(directory).files:
             self._objects.put(f"{self.folder}/{name}/{file}", (directory / file).read_bytes())
 
     def _get_bundle(self, name: str, directory: Path) -> Path:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
-        for file in _BUNDLE:
-            (directory / file).write_bytes(self._objects.get(f"{self.folder}/{name}/{file}"))
+        for uri in self._objects.list(f"{self.folder}/{name}/"):
+            (directory / uri.rpartition("/")[2]).write_bytes(self._objects.get(uri))
         verify(directory)
         return directory

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -16,14 +16,16 @@ import numpy as np
 import torch
 
 from hearloop import feature_archive
-from hearloop.architecture import Architecture
-from hearloop.bundle import verify
+from hearloop.architecture import sample_rows, sized
+from hearloop.bundle import Bundle, verify
 from hearloop.config import Settings
 from hearloop.errors import ConfigurationError, ServiceUnavailable, TrainingFailed
 from hearloop.export import load_network, write_bundle
+from hearloop.families import Family, RnnCtc
 from hearloop.feature_archive import ArchivedUtterance
+from hearloop.features import MEL_BINS, log_mel
 from hearloop.files import write_atomically
-from hearloop.model import Network
+from hearloop.model import Model, build
 from hearloop.recipe import TrainingConfig
 from hearloop.tokenizer import Tokenizer
 from hearloop.training.adaptation import average, choose, draw
@@ -85,7 +87,8 @@ def load_material(staged: StagedTraining, tokenizer: Tokenizer) -> Material:
             )
     replayed = draw(utterances.get(("replay", "train"), {}), config.replay_utterances, config.seed)
     train = new * config.corpus_repeats + [_example(one, tokenizer) for one in replayed]
-    noise = noise_examples(round(_NOISE_SHARE * len(train)), config.seed)
+    features = log_mel if train[0].features.shape[1] == MEL_BINS else sample_rows
+    noise = noise_examples(round(_NOISE_SHARE * len(train)), config.seed, features)
     return Material(train=train + noise, new_dev=new_dev, old_dev=examples("replay", "dev"))
 
 
@@ -169,12 +172,18 @@ class _Run:
         self._material = load_material(staged, self._tokenizer)
         if base:
             network = load_network(base)
+            _same_family(self._config.family, base)
         else:
-            network = new_network(self._material.train, len(self._tokenizer), self._config.seed)
-        self._base = {name: t.clone() for name, t in network.state_dict().items()} if base else None
+            network = new_network(
+                self._config.family or RnnCtc(),
+                self._material.train,
+                len(self._tokenizer),
+                self._config.seed,
+            )
         self._trainer = Trainer(
             network, self._material.train, self._config, rank=rank, workers=workers
         )
+        self._base = {name: t.clone() for name, t in network.state_dict().items()} if base else None
         self._checkpoints = Checkpoints(staged.work / "checkpoints", staged.request.digest)
         self._failed_checkpoints = 0
         self._audio_seconds = self._step_seconds = 0.0
@@ -305,14 +314,28 @@ class _Run:
         return summary
 
 
-def new_network(train: list[Example], vocabulary: int, seed: int) -> Network:
+def new_network(family: Family, train: list[Example], vocabulary: int, seed: int) -> Model:
     """A network with random weights that knows the mean and deviation of the speech."""
     torch.manual_seed(seed)
-    network = Network(Architecture(vocabulary=vocabulary))
+    network = build(sized(family, vocabulary=vocabulary))
     frames = np.concatenate([one.features for one in train if one.ids]).astype(np.float32)
-    network.mean.copy_(torch.from_numpy(frames.mean(axis=0)))
-    network.deviation.copy_(torch.from_numpy(frames.std(axis=0)).clamp(min=1e-2))
+    deviation = torch.from_numpy(frames.std(axis=0)).clamp(min=1e-2)
+    network.calibrate(torch.from_numpy(frames.mean(axis=0)), deviation)
     return network
+
+
+def _same_family(family: Family | None, base: Bundle) -> None:
+    """Raise ConfigurationError where a recipe asks for another network than the base's."""
+    differing = [
+        f"{field.name} {getattr(family, field.name)!r}"
+        for field in (fields(family) if family else ())
+        if getattr(base.architecture, field.name, None) != getattr(family, field.name)
+    ]
+    if differing:
+        raise ConfigurationError(
+            f"The recipe asks for a network with {', '.join(differing)}, the base has other sizes; "
+            "leave the family out to keep the base's, or train without warm_start."
+        )
 
 
 def write_failure(work: Path, error: Exception) -> None:

@@ -6,6 +6,7 @@ answering late: the look-ahead convolution sees 160 ms beyond the frame whose ch
 and training and serving alike pad the end with digital silence (`Architecture.tail`).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from hearloop.architecture import Architecture
 from hearloop.features import MEL_BINS
+from hearloop.model.interface import LogMelModel, convolve
 
 __all__ = ["Network", "StreamStates"]
 
@@ -27,18 +29,14 @@ class StreamStates(NamedTuple):
     cell: Tensor
 
 
-class Network(nn.Module):
+class Network(LogMelModel):
     """Log-mel features to log-probabilities of characters, one output every 40 ms."""
 
-    mean: Tensor
-    deviation: Tensor
+    architecture: Architecture
 
     def __init__(self, architecture: Architecture) -> None:
-        super().__init__()
-        self.architecture = architecture
+        super().__init__(architecture)
         channels, hidden = architecture.front_channels, architecture.hidden
-        self.register_buffer("mean", torch.zeros(MEL_BINS))
-        self.register_buffer("deviation", torch.ones(MEL_BINS))
         self.front = nn.Conv1d(MEL_BINS, channels, kernel_size=3, stride=2)
         self.middle = nn.Conv1d(channels, hidden, kernel_size=3, stride=2)
         self.ahead = nn.Conv1d(hidden, hidden, architecture.lookahead + 1, groups=hidden)
@@ -48,25 +46,12 @@ class Network(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(architecture.layers))
         self.output = nn.Linear(hidden, architecture.vocabulary)
 
-    def initial_states(self, batch: int) -> StreamStates:
-        """States of `batch` new streams."""
-        shapes = self.architecture.state_shapes(batch)
-        return StreamStates(**{name: torch.zeros(shape) for name, shape in shapes.items()})
-
-    def forward(self, x: Tensor, states: StreamStates) -> tuple[Tensor, StreamStates]:
-        """Next piece of each stream.
-
-        Args:
-            x: log-mel features (N, T, 80); T a multiple of 4.
-            states: what the pieces before left behind.
-
-        Returns:
-            log-probabilities (N, T / 4, vocabulary) and the states for the next piece.
-        """
-        y = ((x - self.mean) / self.deviation).transpose(1, 2)
-        y, front = _convolve(self.front, states.front, y)
-        y, middle = _convolve(self.middle, states.middle, torch.relu(y))
-        y, ahead = _convolve(self.ahead, states.ahead, torch.relu(y))
+    def forward(self, x: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, StreamStates]:
+        """Next piece of each stream: (N, T, 80), T a multiple of 4."""
+        states = StreamStates(*states)
+        y, front = convolve(self.front, states.front, self.normalised(x))
+        y, middle = convolve(self.middle, states.middle, torch.relu(y))
+        y, ahead = convolve(self.ahead, states.ahead, torch.relu(y))
         y = y.transpose(1, 2)
         hidden, cell = [], []
         for index, (lstm, norm) in enumerate(zip(self.recurrent, self.norms, strict=True)):
@@ -80,9 +65,3 @@ class Network(nn.Module):
             cell.append(c[0])
         after = StreamStates(front, middle, ahead, torch.stack(hidden, 1), torch.stack(cell, 1))
         return self.output(y).log_softmax(-1), after
-
-
-def _convolve(convolution: nn.Conv1d, before: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Causal convolution of (N, C, T); `before` are the frames that came last, (N, C, k - s)."""
-    x = torch.cat([before, x], dim=2)
-    return convolution(x), x[:, :, x.shape[2] - before.shape[2] :]
