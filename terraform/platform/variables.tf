@@ -103,6 +103,11 @@ variable "image_replica_region" {
 variable "release" {
   description = "Tag of the images to run; null until they have been pushed."
   type        = string
+
+  validation {
+    condition     = var.release == null || can(regex("^[0-9]+\\.[0-9]+\\.[0-9]+[0-9A-Za-z.-]*$", var.release))
+    error_message = "A release looks like 0.1.0; a tag that moves, such as latest, is none."
+  }
 }
 
 variable "alarm_emails" {

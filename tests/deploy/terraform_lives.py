@@ -55,7 +55,7 @@ class Life:
     second_plan: terraform.Done
     remembering: set[str]
     """Types that the second plan would change were moto's forgetfulness not excused."""
-    promotion: dict[str, list[str]]
+    promotion: dict[str, str]
     """What promoting the standby would do, by address; production alone."""
     resources: list[dict[str, Any]]
     """Every resource of the state, with its address, type and values."""
@@ -83,10 +83,10 @@ def _lived(environment: str, copy: Path, address: str) -> Life:
     before = inventory(address)
     seconds, second_writer = _apply(place, address, variables)
     second_plan = terraform.run(place, "plan", "-detailed-exitcode", "-no-color", **variables)
-    shown = json.loads(terraform.succeed(place, "show", "-json", **variables))
+    state = terraform.succeed(place, "state", "pull", **variables)
     seen: dict[str, Any] = {
-        "resources": list(_resources(shown["values"]["root_module"])),
-        "state": terraform.succeed(place, "state", "pull", **variables),
+        "resources": list(_resources(json.loads(state))),
+        "state": state,
         "passwords": _passwords(address),
         "during": inventory(address),
         "remembering": _unexcused(copy, place, variables),
@@ -158,9 +158,12 @@ def _changes_by_itself(change: dict[str, Any]) -> bool:
     return any(was.get(name) != will.get(name) and name not in unknown for name in {*was, *will})
 
 
-def _promotion(place: Path, variables: dict[str, str]) -> dict[str, list[str]]:
+def _promotion(place: Path, variables: dict[str, str]) -> dict[str, str]:
     promoted = variables | {"TF_VAR_standby_promoted": "true"}
-    return {each["address"]: each["change"]["actions"] for each in _planned(place, promoted)}
+    printed = terraform.succeed(place, "plan", "-json", "-refresh=false", **promoted)
+    lines = map(json.loads, printed.splitlines())
+    changes = (line["change"] for line in lines if line["type"] == "planned_change")
+    return {change["resource"]["addr"]: change["action"] for change in changes}
 
 
 def _planned(
@@ -188,10 +191,20 @@ def _destroy(environment: str, place: Path, variables: dict[str, str]) -> None:
     terraform.succeed(place, "destroy", *chosen, **variables)
 
 
-def _resources(module: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield from (each for each in module.get("resources", ()) if each["mode"] == "managed")
-    for child in module.get("child_modules", ()):
-        yield from _resources(child)
+def _resources(state: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Address, type and values as `terraform show -json` has them, which takes far longer."""
+    for each in state["resources"]:
+        if each["mode"] != "managed":
+            continue
+        address = ".".join(filter(None, (each.get("module"), each["type"], each["name"])))
+        for instance in each["instances"]:
+            index = instance.get("index_key")
+            place = "" if index is None else f"[{json.dumps(index)}]"
+            yield {
+                "address": address + place,
+                "type": each["type"],
+                "values": instance["attributes"],
+            }
 
 
 def _passwords(address: str) -> dict[str, str]:

@@ -5,10 +5,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hearloop.config import Settings
+from tests.deploy import hcl
 from tests.deploy import terraform_runs as terraform
 from tests.deploy.terraform_moto import TERRAFORM
 
@@ -58,6 +60,37 @@ def test_readmes_say_what_the_files_say() -> None:
 def test_the_state_is_remote_encrypted_and_locked(root: str) -> None:
     backend = (TERRAFORM / root / "versions.tf").read_text(encoding="utf-8")
     assert re.search(r'backend "s3" \{[^}]*encrypt += true[^}]*use_lockfile += true', backend)
+
+
+@pytest.mark.parametrize("environment", ROOTS[:2])
+def test_what_an_operator_gives_is_validated(environment: str) -> None:
+    unchecked = [
+        name
+        for name, said in _variables(TERRAFORM / environment)
+        if said["type"] != "bool" and not _validated(TERRAFORM / environment, name)
+    ]
+    assert unchecked == []
+
+
+def _validated(folder: Path, name: str) -> bool:
+    """Whether a variable has a validation, or a variable that it is passed on to has one."""
+    (said,) = (said for found, said in _variables(folder) if found == name)
+    if "validation" in said:
+        return all(each["error_message"] for each in said["validation"])
+    calls = [
+        (folder / call["source"], argument)
+        for path in folder.glob("*.tf")
+        for module in hcl.read(str(path.relative_to(TERRAFORM))).get("module", ())
+        for call in module.values()
+        for argument, value in call.items()
+        if value == f"${{var.{name}}}"
+    ]
+    return any(_validated(called, argument) for called, argument in calls)
+
+
+def _variables(folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    path = folder.resolve().relative_to(TERRAFORM.resolve()) / "variables.tf"
+    return [pair for each in hcl.read(str(path))["variable"] for pair in each.items()]
 
 
 def test_settings_are_those_of_the_code() -> None:

@@ -70,6 +70,11 @@ variable "admin_role_arns" {
   description = "IAM roles of the people who administer the cluster, by a name; besides whoever applied this."
   type        = map(string)
   default     = {}
+
+  validation {
+    condition     = alltrue([for arn in values(var.admin_role_arns) : can(regex("^arn:[a-z-]+:iam::[0-9]{12}:role/", arn))])
+    error_message = "A role looks like arn:aws:iam::123456789012:role/operators."
+  }
 }
 
 variable "node_groups" {

@@ -116,9 +116,10 @@ resource "aws_db_instance" "this" {
   monitoring_role_arn             = aws_iam_role.monitoring.arn
   enabled_cloudwatch_logs_exports = ["postgresql", "upgrade"]
 
-  deletion_protection       = !var.disposable
-  skip_final_snapshot       = var.disposable
-  final_snapshot_identifier = var.disposable ? null : "${var.name}-final"
+  # A replica holds nothing of its own, and RDS takes no last snapshot of it.
+  deletion_protection       = !var.disposable && !local.replica
+  skip_final_snapshot       = var.disposable || local.replica
+  final_snapshot_identifier = var.disposable || local.replica ? null : "${var.name}-final"
 
   depends_on = [aws_cloudwatch_log_group.this]
 }

@@ -61,6 +61,11 @@ run "a_replica_follows" {
     condition     = aws_db_instance.this.replicate_source_db == var.replicate_from && aws_db_instance.this.password_wo_version == null && aws_db_instance.this.storage_encrypted
     error_message = "A replica follows the primary, has its password, and is encrypted in its own region."
   }
+
+  assert {
+    condition     = aws_db_instance.this.skip_final_snapshot && aws_db_instance.this.backup_retention_period == 35
+    error_message = "RDS takes no last snapshot of a replica; backups it has, for the day that it is promoted."
+  }
 }
 
 run "no_backups_is_refused" {
