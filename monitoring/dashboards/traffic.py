@@ -26,7 +26,7 @@ NOW = [
     figure(
         "Live streams",
         "short",
-        "Streams that are open now: what replicas are scaled by.",
+        "Streams and calls that are open now: what replicas are scaled by.",
         "sum(hearloop_live_streams)",
     ),
     figure("Servers with a model", "short", "Model servers that can answer.", "sum(hearloop_live)"),
@@ -120,8 +120,8 @@ REPLICAS = [
         "And what the autoscaler sees of all of them.",
         {
             "{{pod}}": "sum by (pod) (hearloop_live_streams)",
-            "for the autoscaler": "sum(keda_scaler_metrics_value"
-            '{exported_namespace="hearloop", scaledObject=~"hearloop.*"})',
+            "for the autoscaler of {{scaledObject}}": "sum by (scaledObject) "
+            '(keda_scaler_metrics_value{exported_namespace="hearloop", metric=~"s0-.*"})',
         },
     ),
     graph(
@@ -132,6 +132,12 @@ REPLICAS = [
             "for the recogniser, {{pod}}": "sum by (pod) (hearloop_queue_length)",
             "for the log, {{pod}}": "sum by (pod) (hearloop_request_log_waiting)",
         },
+    ),
+    graph(
+        "Calls through Kafka that wait",
+        "short",
+        "Pieces of audio that no member has read; transcripts are late by what they last.",
+        {"{{pod}}": "sum by (pod) (hearloop_unread_pieces)"},
     ),
     graph(
         "Real-time factor",
