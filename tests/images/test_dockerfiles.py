@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sysconfig
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,20 @@ def test_shellcheck_finds_nothing(path: Path) -> None:
 
 def test_there_is_an_image_for_each_part() -> None:
     assert {name(path) for path in DOCKERFILES} == {"functions", "monitor", "pipeline", "serving"}
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=name)
+def test_the_commands_of_the_manual_build_this_release(path: Path) -> None:
+    release = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    text = path.read_text()
+    commands = re.findall(r"^#   (docker build .+)$", text, re.MULTILINE)
+    manual = (ROOT / "docs" / "operate" / "images.md").read_text().splitlines()
+
+    assert re.findall(r'image\.version="(.+)"', text) == [release]
+    assert commands
+    for command in commands:
+        assert command in manual
+        assert re.search(rf" -t hearloop/{name(path)}(-cuda)?:{re.escape(release)} \.$", command)
 
 
 def test_the_base_is_one_and_pinned_by_digest() -> None:
