@@ -35,7 +35,7 @@ from hearloop.hotwords import Hotword
 from hearloop.recogniser import Recogniser
 from hearloop.scoring import count_words, total
 from hearloop.streaming import Ended, Engine, StreamOptions, transcribe_long
-from hearloop.streaming.chunks import SPAN
+from hearloop.streaming.chunks import CHUNK_FRAMES, covered
 from pipelines.recipes import CALLERS
 
 BATCHES = (1, 8, 32)
@@ -120,8 +120,9 @@ def _lock_step(recogniser: Recogniser, streams: Sequence[Samples]) -> None:
     """Features and graph for equally long streams, always all of them together."""
     audio, states = np.stack(streams), recogniser.graph.initial_states(len(streams))
     hop = INT8_FRAMES * 160
-    for start in range(0, audio.shape[1] - SPAN, hop):
-        windows = cut(audio[:, start : start + SPAN]).reshape(-1, WINDOW)
+    span = covered(CHUNK_FRAMES)
+    for start in range(0, audio.shape[1] - span, hop):
+        windows = cut(audio[:, start : start + span]).reshape(-1, WINDOW)
         x = log_mel_windows(windows).reshape(len(streams), INT8_FRAMES, -1)
         log_probs, states = recogniser.graph.run(x, states)
         log_probs.argmax(axis=2)

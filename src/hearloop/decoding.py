@@ -1,7 +1,7 @@
 """From log-probabilities to words with times and confidences, and back: how plausible a text is."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -16,6 +16,7 @@ __all__ = [
     "Transcript",
     "Word",
     "certainty",
+    "later",
     "log_likelihood",
     "log_likelihoods",
     "plausibilities",
@@ -72,6 +73,15 @@ def transcript(words: Sequence[Word]) -> Transcript:
     confidence = float(np.mean([word.confidence for word in words])) if words else 0.0
     return Transcript(
         text=" ".join(word.text for word in words), words=tuple(words), confidence=confidence
+    )
+
+
+def later(word: Word, seconds: float) -> Word:
+    """A word of a piece of a recording that begins so many seconds after its beginning."""
+    return replace(
+        word,
+        start_s=round(word.start_s + seconds, 3),
+        end_s=round(word.end_s + seconds, 3),
     )
 
 

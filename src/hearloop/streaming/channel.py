@@ -7,10 +7,10 @@ from enum import Enum
 
 import numpy as np
 
-from hearloop.architecture import Shape
 from hearloop.decoding import LogProbs
 from hearloop.errors import HearloopError
 from hearloop.features import Samples
+from hearloop.recogniser import Recogniser
 from hearloop.streaming import events
 from hearloop.streaming.chunks import Chunk, Chunker
 from hearloop.streaming.events import Event
@@ -18,7 +18,7 @@ from hearloop.streaming.options import StreamOptions
 from hearloop.streaming.search import searches
 from hearloop.streaming.utterances import Utterances
 from hearloop.streaming.voice import VoiceActivity
-from hearloop.tokenizer import Tokenizer
+from hearloop.streaming.whole import WholeUtterances
 
 __all__ = ["Channel", "Listener", "Mark"]
 
@@ -45,17 +45,22 @@ class Channel:
         slot: int,
         listener: Listener,
         options: StreamOptions,
-        architecture: Shape,
-        tokenizer: Tokenizer,
+        recogniser: Recogniser,
     ) -> None:
         self.slot = slot
         """Where in the engine's pool the states of this stream are."""
         self.inbox: deque[Samples | Mark] = deque()
         self.inbox_samples = 0
-        self.chunker = Chunker(architecture, VoiceActivity() if options.endpointing else None)
+        shape = recogniser.bundle.architecture
+        self.chunker = Chunker(shape, VoiceActivity() if options.endpointing else None)
         self.ended = False
         self._listener = listener
-        self._words = Utterances(options, architecture.lookahead, searches(options, tokenizer))
+        search = searches(options, recogniser.tokenizer)
+        self._words: Utterances | WholeUtterances = (
+            Utterances(options, shape.lookahead, search)
+            if shape.streaming
+            else WholeUtterances(options, recogniser)
+        )
         self._mark: Mark | None = None
         self._manual = options.endpointing is None
         self._told_s = 0.0
@@ -94,8 +99,14 @@ class Channel:
         self, chunk: Chunk, log_probs: LogProbs, path: Sequence[int], certainties: Sequence[float]
     ) -> None:
         """Take the outputs of the graph for a chunk."""
+        assert isinstance(self._words, Utterances)
         if self._words.answer(chunk, log_probs, path, certainties):
             self._tell(self._words.partial(self.chunker.heard_s))
+
+    def keep(self, chunk: Chunk) -> None:
+        """Take a chunk for a network that hears whole utterances."""
+        assert isinstance(self._words, WholeUtterances)
+        self._words.keep(chunk)
 
     def settle(self) -> None:
         """After a step: say what was heard, and end the utterance where it is over."""

@@ -13,10 +13,8 @@ import numpy as np
 
 from hearloop.architecture import DOWNSAMPLING, Shape
 from hearloop.features import (
-    FLOOR,
     FRAME_SECONDS,
     HOP,
-    MEL_BINS,
     SAMPLE_RATE,
     WINDOW,
     Matrix,
@@ -25,17 +23,20 @@ from hearloop.features import (
 )
 from hearloop.streaming.voice import VoiceActivity
 
-__all__ = ["CHUNK_FRAMES", "SPAN", "Chunk", "Chunker"]
+__all__ = ["CHUNK_FRAMES", "Chunk", "Chunker", "covered"]
 
 CHUNK_FRAMES: Final = 4 * DOWNSAMPLING
-"""Feature frames (160 ms) of a step of the graph."""
-SPAN: Final = (CHUNK_FRAMES - 1) * HOP + WINDOW
-"""Samples that the windows of a step cover."""
-_PREROLL: Final = 3
-"""Chunks (480 ms) that an utterance begins with: the detector is late, and the network was
-trained on recordings with a pause before the first word."""
-_OWN: Final = slice((WINDOW - HOP) // 2, (WINDOW - HOP) // 2 + CHUNK_FRAMES * HOP)
-"""The samples of a span that belong to its frames alone: the rest is shared with neighbours."""
+"""Feature frames (160 ms) of a step of the default family; see `Shape.chunk_frames`."""
+_PREROLL: Final = 48
+"""Frames (480 ms) that an utterance at least begins with: the detector is late, and the network
+was trained on recordings with a pause before the first word."""
+_LEAD: Final = (WINDOW - HOP) // 2
+"""Samples before a span's first frame of its own: they are shared with the span before."""
+
+
+def covered(frames: int) -> int:
+    """Samples that the windows of so many frames cover."""
+    return (frames - 1) * HOP + WINDOW
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,10 +44,10 @@ class Chunk:
     """Input of one stream for one step of the graph."""
 
     rows: Matrix
-    """(16, 80) log-mel features."""
+    """(`chunk_frames`, bins) features; fewer where a network that hears whole utterances ends."""
     begin_s: float
     """Seconds of the stream before the first row."""
-    outputs: int = CHUNK_FRAMES // DOWNSAMPLING
+    outputs: int
     """How many of its outputs count: what follows is only there to fill the chunk."""
     first: bool = False
     """Whether an utterance begins here: its states are zero."""
@@ -64,8 +65,9 @@ class Chunker:
         self.voice_s = 0.0
         """Where in the stream a voice was last heard."""
         self._architecture = architecture
+        self._size = architecture.chunk_frames
         self._voice = voice
-        self._recent: deque[Matrix] = deque(maxlen=_PREROLL)
+        self._recent: deque[Matrix] = deque(maxlen=-(-_PREROLL // self._size))
         self._samples = 0
         self.begin_recording()
 
@@ -82,7 +84,7 @@ class Chunker:
     @property
     def missing(self) -> int:
         """Samples that have to arrive until the next chunk is complete."""
-        return self._windows.missing(CHUNK_FRAMES)
+        return self._windows.missing(self._size)
 
     @property
     def exhausted(self) -> bool:
@@ -116,23 +118,26 @@ class Chunker:
             self._close()
 
     def span(self) -> Samples | None:
-        """Samples (2800,) of the next chunk, None while they are not complete.
+        """Samples of the next chunk, None while they are not complete: (2800,) of 160 ms.
 
         Zeros fill up the last chunk of a recording. `take` is due with its features.
         """
-        frames = min(self._windows.ready, CHUNK_FRAMES)
-        if not frames or (frames < CHUNK_FRAMES and not self.ending):
+        frames = min(self._windows.ready, self._size)
+        if not frames or (frames < self._size and not self.ending):
             return None
         self._frames = frames
         span = self._windows.take(frames)
-        return span if frames == CHUNK_FRAMES else np.pad(span, (0, SPAN - len(span)))
+        return np.pad(span, (0, covered(self._size) - len(span)))
 
     def take(self, rows: Matrix, span: Samples) -> None:
-        """Take the features (16, 80) of the span."""
+        """Take the log-mel features (`chunk_frames`, 80) of the span."""
         begin_s = (self._origin + self._taken * HOP) / SAMPLE_RATE
         self._taken += self._frames
         rows = rows[: self._frames]
-        voiced = self._voice is None or self._heard_voice(span[_OWN], rows, begin_s)
+        own = span[_LEAD : _LEAD + self._size * HOP]
+        voiced = self._voice is None or self._heard_voice(own, rows, begin_s)
+        if self._architecture.bins == HOP:
+            rows = own.reshape(-1, HOP)[: self._frames]
         self._recent.append(rows)
         if self._active:
             self._feed(rows, begin_s)
@@ -155,27 +160,28 @@ class Chunker:
 
     def _feed(self, rows: Matrix, begin_s: float) -> None:
         """Whole chunks wait for the graph; a shorter one, the last, for its tail."""
-        if len(rows) == CHUNK_FRAMES:
-            self.pending.append(Chunk(rows=rows, begin_s=begin_s, first=not self._fed))
-            self._fed += CHUNK_FRAMES
+        if len(rows) == self._size:
+            self._wait(rows, begin_s, self._size // DOWNSAMPLING)
+
+    def _wait(self, rows: Matrix, begin_s: float, outputs: int) -> None:
+        chunk = Chunk(rows=rows, begin_s=begin_s, outputs=outputs, first=not self._fed)
+        self.pending.append(chunk)
+        self._fed += len(rows)
 
     def _close(self) -> None:
         """Let the tail follow the last frames of an utterance that the end cuts off."""
         self._closed = True
         if not self._active and (self._voice or self.empty):
             return
-        rest = self._recent[-1] if self._taken % CHUNK_FRAMES else np.empty((0, MEL_BINS))
-        frames = self._architecture.padded_frames(self._fed + len(rest)) - self._fed
-        rows = np.full((-(-frames // CHUNK_FRAMES) * CHUNK_FRAMES, MEL_BINS), FLOOR, np.float32)
-        rows[: len(rest)] = rest
+        shape, size = self._architecture, self._size
+        rest = self._recent[-1] if self._taken % size else np.empty((0, shape.bins), np.float32)
         begin_s = (self._origin + (self._taken - len(rest)) * HOP) / SAMPLE_RATE
-        for at in range(0, len(rows), CHUNK_FRAMES):
-            self.pending.append(
-                Chunk(
-                    rows=rows[at : at + CHUNK_FRAMES],
-                    begin_s=begin_s + at * FRAME_SECONDS,
-                    outputs=min(frames - at, CHUNK_FRAMES) // DOWNSAMPLING,
-                    first=not self._fed,
-                )
-            )
-            self._fed += CHUNK_FRAMES
+        if not shape.streaming:  # the recogniser adds the tail
+            self._wait(rest, begin_s, 0)
+            return
+        frames = shape.padded_frames(self._fed + len(rest)) - self._fed
+        rows = np.full((-(-frames // size) * size, shape.bins), shape.silence, np.float32)
+        rows[: len(rest)] = rest
+        for at in range(0, len(rows), size):
+            outputs = min(frames - at, size) // DOWNSAMPLING
+            self._wait(rows[at : at + size], begin_s + at * FRAME_SECONDS, outputs)

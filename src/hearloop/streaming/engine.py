@@ -25,7 +25,6 @@ from hearloop.features import (
 )
 from hearloop.recogniser import Recogniser
 from hearloop.streaming.channel import Channel, Listener, Mark
-from hearloop.streaming.chunks import CHUNK_FRAMES
 from hearloop.streaming.options import StreamOptions
 
 __all__ = ["Engine", "LiveStream"]
@@ -42,7 +41,6 @@ _RETRY_S: Final = 1.0
 """How soon another stream may try: many last seconds only."""
 _SMOOTHING: Final = 256
 """Chunks over which the cost of a chunk is averaged: a second and a half of thirty streams."""
-_CHUNK_S: Final = CHUNK_FRAMES * FRAME_SECONDS
 
 
 class Engine:
@@ -50,6 +48,7 @@ class Engine:
 
     def __init__(self, recogniser: Recogniser, *, most_streams: int) -> None:
         self._recogniser = recogniser
+        self._chunk_frames = recogniser.bundle.architecture.chunk_frames
         self._most_streams = most_streams
         self._states = recogniser.graph.initial_states(most_streams)
         self._free = list(range(most_streams))[::-1]
@@ -70,7 +69,7 @@ class Engine:
     @property
     def load(self) -> float:
         """Share of real time that the live streams need; at 1 they would fall behind."""
-        return self._cost_s * self.live / _CHUNK_S
+        return self._cost_s * self.live / (self._chunk_frames * FRAME_SECONDS)
 
     def open(
         self, listener: Listener, *, options: StreamOptions | None = None, admitted: bool = False
@@ -95,8 +94,7 @@ class Engine:
                 self._free.pop(),
                 listener,
                 options or StreamOptions(),
-                self._recogniser.bundle.architecture,
-                self._recogniser.tokenizer,
+                self._recogniser,
             )
             self._channels.add(channel)
         return LiveStream(self, channel)
@@ -176,12 +174,16 @@ class Engine:
         if not spans:
             return
         windows = cut(np.stack([span for _, span in spans])).reshape(-1, WINDOW)
-        rows = log_mel_windows(windows).reshape(len(spans), CHUNK_FRAMES, MEL_BINS)
+        rows = log_mel_windows(windows).reshape(len(spans), self._chunk_frames, MEL_BINS)
         for (channel, span), matrix in zip(spans, rows, strict=True):
             channel.chunker.take(matrix, span)
 
     def _recognise(self, channels: list[Channel]) -> None:
         chunks = [channel.chunker.pending.popleft() for channel in channels]
+        if not self._recogniser.bundle.architecture.streaming:
+            for channel, chunk in zip(channels, chunks, strict=True):
+                channel.keep(chunk)
+            return
         slots = np.array([channel.slot for channel in channels])
         new = slots[[chunk.first for chunk in chunks]]
         for state in self._states:
