@@ -1,5 +1,6 @@
 # EKS: a control plane that only the VPC and named addresses reach, nodes for everything (cpu) and
-# nodes for training that come and go (gpu), the front door, and who pods are to AWS.
+# nodes for training that come and go (gpu), and who pods are to AWS. The autoscaler that makes nodes
+# come and go is one of the platforms (k8s/platforms); its role is in the workloads module.
 
 data "aws_partition" "current" {}
 

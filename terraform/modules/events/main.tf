@@ -7,7 +7,8 @@
 locals {
   port = 9096 # SASL/SCRAM over TLS
 
-  # What is written is on two brokers before it counts, so that one may go.
+  # What is written is on two brokers before it counts. Of production's three one may go; staging's two
+  # take no writes without the other.
   server_properties = {
     "auto.create.topics.enable"      = false
     "default.replication.factor"     = min(3, var.brokers)
