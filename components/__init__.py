@@ -9,10 +9,13 @@ from functools import partial
 
 from kfp import dsl
 
-__all__ = ["IMAGE", "component"]
+__all__ = ["GPU_IMAGE", "IMAGE", "component"]
 
 IMAGE = "hearloop/pipeline:0.1.0"
 """Holds the library with all dependencies; every step runs in it, so nothing is installed then."""
+
+GPU_IMAGE = "hearloop/pipeline-cuda:0.1.0"
+"""The same with CUDA, for a step that is given GPUs of its own."""
 
 component = partial(dsl.component, base_image=IMAGE, install_kfp_package=False)
 """`kfp.dsl.component` for a step that runs in `IMAGE`."""

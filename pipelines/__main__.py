@@ -136,6 +136,7 @@ def _launcher(host: str, gpus: int, *, scheduled: bool) -> Iterator["KfpLauncher
             host,
             package,
             image=settings.kfp_image,
+            gpu_image=settings.kfp_gpu_image,
             service_account=settings.kfp_service_account,
         )
 

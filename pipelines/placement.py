@@ -12,6 +12,7 @@ from typing import Final
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
+from components import GPU_IMAGE
 from hearloop.config import Settings
 
 __all__ = ["PLACEMENTS", "SECRETS", "SETTINGS", "Placement", "place"]
@@ -84,7 +85,10 @@ def place(task: PipelineTask, *, gpus: int = 0) -> PipelineTask:
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
     kubernetes.empty_dir_mount(task, "cache", CACHE, size_limit=placement.disk)
     kubernetes.add_node_selector(task, "kubernetes.io/arch", "amd64")  # what the images are for
+    # A node is not taken away for being half empty: a step's hours would be lost.
+    kubernetes.add_pod_annotation(task, "cluster-autoscaler.kubernetes.io/safe-to-evict", "false")
     if gpus:
+        task.set_container_image(GPU_IMAGE)
         task.set_accelerator_type(GPU).set_accelerator_limit(gpus)
         kubernetes.add_toleration(task, key=GPU, operator="Exists", effect="NoSchedule")
         kubernetes.add_node_selector(task, "hearloop/nodes", "gpu")

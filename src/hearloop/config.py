@@ -108,6 +108,8 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: str = "http://127.0.0.1:5000"
     database_url: str = "sqlite:///runs/stack/hearloop.db"
     feature_repository: Path = Path("runs/stack/feast")
+    feast_url: str = ""
+    """Feast's feature server, which knows phrases of tenants and speakers; empty: nobody is asked."""
     serving_url: str = "http://127.0.0.1:8080"
     serving_token: SecretStr = SecretStr("")
     """Bearer token for the model server, of whoever calls it; the embedded stack makes one."""
@@ -126,6 +128,8 @@ class Settings(BaseSettings):
     """The compiled pipeline that is submitted."""
     kfp_image: str = ""
     """Image of its steps; empty takes the one that it was compiled with."""
+    kfp_gpu_image: str = ""
+    """Image of the steps that ask for GPUs; empty takes the one that they were compiled with."""
     kfp_service_account: str = "hearloop-pipeline"
     """What its steps run as; empty takes KFP's own."""
     pipeline_runs: Path = Path("runs/pipelines")

@@ -156,18 +156,25 @@ def _lock_before_it_begins(lock: IO[str], begun: Path) -> bool:
 class KfpLauncher:
     """Runs a compiled pipeline on a KFP server; the run's name there is its run id.
 
-    image: what the steps run in, else the image that the pipeline was compiled with.
+    image, gpu_image: what the steps run in, and those of them that ask for GPUs; else the images
+    that the pipeline was compiled with.
     service_account: of the steps' pods, else KFP's own.
     """
 
     EXPERIMENT = "hearloop"
 
     def __init__(
-        self, host: str, package: Path, *, image: str = "", service_account: str = ""
+        self,
+        host: str,
+        package: Path,
+        *,
+        image: str = "",
+        gpu_image: str = "",
+        service_account: str = "",
     ) -> None:
         self._host = host
         self._package = package
-        self._image = image
+        self._images = {False: image, True: gpu_image}
         self._service_account = service_account or None
         self._client: kfp.Client | None = None
 
@@ -211,13 +218,15 @@ class KfpLauncher:
 
     @contextmanager
     def _compiled(self) -> Iterator[Path]:
-        """The package with the image of this deployment."""
-        if not self._image:
+        """The package with the images of this deployment."""
+        if not any(self._images.values()):
             yield self._package
             return
         pipeline, *platforms = yaml.safe_load_all(self._package.read_text())
         for executor in pipeline["deploymentSpec"]["executors"].values():
-            executor["container"]["image"] = self._image
+            container = executor["container"]
+            on_gpus = "accelerator" in container.get("resources", {})
+            container["image"] = self._images[on_gpus] or container["image"]
         with tempfile.TemporaryDirectory() as folder:
             package = Path(folder, self._package.name)
             package.write_text(yaml.safe_dump_all([pipeline, *platforms]))

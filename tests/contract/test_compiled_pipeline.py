@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components import IMAGE
+from components import GPU_IMAGE, IMAGE
 from hearloop.config import Settings
 from pipelines.placement import PLACEMENTS, SECRETS, SETTINGS
 
@@ -94,11 +94,10 @@ def test_the_compiled_pipeline_is_the_reviewed_one(folder: Path, name: str) -> N
 
 
 def test_no_step_installs_anything(compiled: tuple[Document, Document]) -> None:
-    containers = [one["container"] for one in compiled[0]["deploymentSpec"]["executors"].values()]
-
-    assert {one["image"] for one in containers} == {IMAGE}
-    for one in containers:
-        assert "pip install" not in " ".join(one["command"])
+    for name, one in compiled[0]["deploymentSpec"]["executors"].items():
+        container = one["container"]
+        assert container["image"] == (GPU_IMAGE if name in on_gpus(compiled[1]) else IMAGE)
+        assert "pip install" not in " ".join(container["command"])
 
 
 def test_every_step_asks_for_its_share_of_a_node(compiled: tuple[Document, Document]) -> None:
@@ -172,6 +171,9 @@ def test_pods_are_what_the_namespace_admits_and_its_policies_name(
         assert executor["podMetadata"]["labels"] == {
             "app.kubernetes.io/part-of": "hearloop",
             "app.kubernetes.io/name": "hearloop-pipeline",
+        }
+        assert executor["podMetadata"]["annotations"] == {
+            "cluster-autoscaler.kubernetes.io/safe-to-evict": "false"
         }
         assert executor["nodeSelector"]["labels"]["kubernetes.io/arch"] == "amd64"
 

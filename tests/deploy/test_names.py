@@ -14,9 +14,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-import yaml
 from limits import parse
 
+from components import GPU_IMAGE, IMAGE
 from hearloop import cli
 from hearloop.config import Buckets, KafkaSettings, Settings
 from hearloop.rollout import tallies
@@ -32,7 +32,6 @@ from tests.deploy.exported import exported, unknown
 from tests.deploy.objects import Manifest, Overlay, Pod, options
 
 ROOT = Path(__file__).parents[2]
-GOLDEN = ROOT / "tests" / "contract" / "golden" / "continuous_learning.yaml"
 ENVIRONMENTS = ("staging", "production")
 SERVER = {f"HEARLOOP_SERVER_{name.upper()}" for name in ServerSettings.model_fields}
 """Settings of the servers alone; those of tenants are nested below."""
@@ -352,10 +351,13 @@ def test_images_are_those_that_are_built(overlay: Overlay) -> None:
 def test_steps_run_in_the_image_of_this_release(overlay: Overlay) -> None:
     (mlflow,) = (pod for pod in overlay.pods() if pod.name == "mlflow")
     assert overlay.settings()["HEARLOOP_KFP_IMAGE"] == mlflow.containers[0]["image"]
-    compiled = next(yaml.safe_load_all(GOLDEN.read_text()))
-    for executor in compiled["deploymentSpec"]["executors"].values():
-        image = executor["container"]["image"]
-        assert image.rpartition(":")[0] in ("hearloop/pipeline", "hearloop/pipeline-cuda")
+    assert (IMAGE.rpartition(":")[0], GPU_IMAGE.rpartition(":")[0]) == (
+        "hearloop/pipeline",
+        "hearloop/pipeline-cuda",
+    )
+    if overlay.name != "local":
+        (training,) = overlay.training().containers
+        assert overlay.settings()["HEARLOOP_KFP_GPU_IMAGE"] == training["image"]
 
 
 def test_the_gpu_image_is_for_gpus(cloud: Overlay, local: Overlay) -> None:

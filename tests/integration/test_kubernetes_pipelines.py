@@ -1,18 +1,14 @@
-"""Launching pipelines on a KFP server that fails: one run of a name, whatever is lost."""
+"""Launching and scheduling pipelines on a KFP server that fails: one of a name, in the end."""
 
-import json
-import threading
-from collections import deque
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from hearloop.errors import ServiceUnavailable
 from hearloop.launchers import KfpLauncher
+from tests.integration.kfp_api import Kfp, kfp_api
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning:kfp", "ignore::DeprecationWarning"),
@@ -20,69 +16,10 @@ pytestmark = [
 ]
 
 
-class Kfp(ThreadingHTTPServer):
-    """KFP's API for runs. Each entry of `faults` spoils the next call: a status, `cut` (nothing
-    happens) or `lost` (it happens, and the answer does not come)."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.runs: list[dict[str, Any]] = []
-        self.faults: deque[str] = deque()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Kfp
-
-    def do_GET(self) -> None:
-        url = urlsplit(self.path)
-        if url.path.endswith("/runs"):
-            (predicate,) = json.loads(parse_qs(url.query)["filter"][0])["predicates"]
-            name = predicate["stringValue"]
-            found = [run for run in self.server.runs if run["display_name"] == name]
-            self._answer({"runs": found}, spoilt=True)
-        elif url.path.endswith("/experiments"):
-            self._answer({"experiments": [{"experiment_id": "e1", "display_name": "hearloop"}]})
-        else:
-            self._answer({})
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        happens = not self.server.faults or self.server.faults[0] in ("", "lost")
-        if happens:
-            self.server.runs.append(body | {"run_id": "r", "state": "PENDING"})
-        self._answer(body, spoilt=True)
-
-    def _answer(self, body: dict[str, Any], spoilt: bool = False) -> None:
-        fault = self.server.faults.popleft() if spoilt and self.server.faults else ""
-        if fault in ("cut", "lost"):
-            self.connection.shutdown(2)
-            return
-        data = json.dumps({"error": "etcd is away"} if fault else body).encode()
-        self.send_response(int(fault or 200))
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
 @pytest.fixture
 def kfp() -> Iterator[Kfp]:
-    server = Kfp()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with kfp_api() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +48,38 @@ def test_a_server_that_cannot_list_starts_nothing(kfp: Kfp, package: Path) -> No
     with pytest.raises(ServiceUnavailable, match="list_runs"):
         launcher.launch("retrain-1", "{}")
     assert kfp.runs == []
+
+
+@pytest.fixture(scope="module")
+def scheduled() -> Path:
+    """The pipeline of a schedule."""
+    return Path(__file__).parents[1] / "contract" / "golden" / "scheduled_learning.yaml"
+
+
+@pytest.mark.parametrize("fault", ["409", "500", "lost"])
+@pytest.mark.parametrize("call", ["list", "create", "delete"])
+def test_a_schedule_that_fails_may_be_repeated(
+    kfp: Kfp, scheduled: Path, call: str, fault: str
+) -> None:
+    """One stands at every moment, and one alone in the end: the new one."""
+    launcher = KfpLauncher(kfp.url, scheduled, service_account="hearloop-pipeline")
+    launcher.schedule("weekly", '{"name": "x"}', "0 0 3 * * 1")
+    kfp.faults.extend([""] * ["list", "create", "delete"].index(call) + [fault])
+    with suppress(ServiceUnavailable):  # what is safe to ask again is, where the answer was lost
+        launcher.schedule("weekly", '{"name": "y"}', "0 0 4 * * 1")
+    assert not kfp.faults
+    assert kfp.schedules
+    launcher.schedule("weekly", '{"name": "y"}', "0 0 4 * * 1")
+    (one,) = kfp.schedules
+    assert one["trigger"]["cron_schedule"]["cron"] == "0 0 4 * * 1"
+    assert one["runtime_config"]["parameters"] == {"recipe": '{"name": "y"}'}
+
+
+def test_steps_on_gpus_run_in_an_image_of_their_own(kfp: Kfp, scheduled: Path) -> None:
+    launcher = KfpLauncher(kfp.url, scheduled, image="ours@sha256:1", gpu_image="cuda@sha256:2")
+    launcher.schedule("weekly", "{}", "0 0 3 * * 1")
+    (one,) = kfp.schedules
+    executors = one["pipeline_spec"]["pipeline_spec"]["deploymentSpec"]["executors"]
+    images = {name: each["container"]["image"] for name, each in executors.items()}
+    assert images.pop("exec-train") == "cuda@sha256:2"
+    assert set(images.values()) == {"ours@sha256:1"}
