@@ -261,8 +261,8 @@ def test_pods_run_as_accounts_that_are_there(overlay: Overlay) -> None:
 
 def test_nodes_are_called_what_terraform_calls_them(cloud: Overlay) -> None:
     nodes = hcl.resource("modules/cluster/main.tf", "aws_eks_node_group", "this")
-    (label,) = nodes["labels"]
-    kinds = set(re.findall(r'"(\w+)"', nodes["labels"][label]))
+    (label,) = re.findall(r"hearloop/\w+", nodes["labels"])
+    kinds = set(*re.findall(r'\? "(\w+)" : "(\w+)"', nodes["labels"]))
     assert cloud.training().spec["nodeSelector"] == {label: "gpu"}
     flavours = [one["spec"]["nodeLabels"] for one in cloud.all("ResourceFlavor")]
     assert {each[label] for each in flavours} == kinds == {"cpu", "gpu"}
@@ -287,6 +287,8 @@ def test_the_front_door_agrees_with_the_load_balancer_and_dns(cloud: Overlay) ->
     for host in ("API_HOST", "CORRECTIONS_HOST", "PARTNERS_HOST"):
         first = endpoints(cloud)[host].removesuffix(f".{domain}")
         assert f'"{first}.${{var.domain}}"' in records
+    assert endpoints(cloud)["HEALTH_HOST"] == f"{endpoints(cloud)['REGION']}.{domain}"
+    assert 'name    = "${each.key}.${var.domain}"' in records
     health = cloud.one("HTTPRoute", "hearloop-health")["spec"]["rules"][0]["matches"][0]
     path = hcl.variable("modules/edge/variables.tf", "health_path")["default"]
     assert health["path"]["value"] == path
@@ -299,7 +301,7 @@ def test_addresses_in_the_settings_are_those_of_services(overlay: Overlay) -> No
         for port in one["spec"]["ports"]
     }
     values = overlay.settings()
-    ours = ["MLFLOW_TRACKING_URI", "SERVING_URL", "MONITOR_URL"]
+    ours = ["FEAST_URL", "MLFLOW_TRACKING_URI", "SERVING_URL", "MONITOR_URL"]
     if overlay.name == "local":
         ours += ["S3__ENDPOINT_URL", "KAFKA__BOOTSTRAP_SERVERS"]
     for name in ours:

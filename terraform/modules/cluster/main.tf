@@ -213,9 +213,12 @@ resource "aws_eks_node_group" "this" {
     max_unavailable = 1
   }
 
-  labels = {
-    "hearloop/nodes" = each.value.gpu ? "gpu" : "cpu"
-  }
+  # By the second label the autoscaler knows that a new node whose GPU is not there yet is not ready,
+  # and does not order another one.
+  labels = merge(
+    { "hearloop/nodes" = each.value.gpu ? "gpu" : "cpu" },
+    each.value.gpu ? { "k8s.amazonaws.com/accelerator" = "nvidia" } : {},
+  )
 
   # Only what asks for a GPU runs beside one, so that an idle node is empty and can go.
   dynamic "taint" {
@@ -235,13 +238,14 @@ resource "aws_eks_node_group" "this" {
   depends_on = [aws_iam_role_policy_attachment.nodes]
 }
 
-# Without a node to look at, the autoscaler reads from these tags what a new one would be like.
+# Without a node to look at, the autoscaler reads from these tags what a new one would be like; how
+# many GPUs it would have, EC2 tells it by the type.
 resource "aws_autoscaling_group_tag" "template" {
   for_each = merge([
     for name, group in var.node_groups : {
       "${name} label" = { group = name, key = "label/hearloop/nodes", value = "gpu" }
       "${name} taint" = { group = name, key = "taint/nvidia.com/gpu", value = "present:NoSchedule" }
-      "${name} GPU"   = { group = name, key = "resources/nvidia.com/gpu", value = "1" }
+      "${name} ready" = { group = name, key = "label/k8s.amazonaws.com/accelerator", value = "nvidia" }
     } if group.gpu
   ]...)
 
@@ -259,8 +263,8 @@ resource "aws_autoscaling_group_tag" "template" {
 locals {
   # Service account and policy of those that call AWS.
   addon_roles = {
-    aws-ebs-csi-driver              = { account = "kube-system:ebs-csi-controller-sa", policy = "service-role/AmazonEBSCSIDriverPolicy" }
-    amazon-cloudwatch-observability = { account = "amazon-cloudwatch:cloudwatch-agent", policy = "CloudWatchAgentServerPolicy" }
+    aws-ebs-csi-driver              = { name = "volumes", account = "kube-system:ebs-csi-controller-sa", policy = "service-role/AmazonEBSCSIDriverPolicy" }
+    amazon-cloudwatch-observability = { name = "logs", account = "amazon-cloudwatch:cloudwatch-agent", policy = "CloudWatchAgentServerPolicy" }
   }
 
   addon_settings = {
@@ -290,7 +294,7 @@ resource "aws_iam_openid_connect_provider" "this" {
 resource "aws_iam_role" "addon" {
   for_each = local.addon_roles
 
-  name = "${var.global_name}-${each.key}"
+  name = "${var.global_name}-${each.value.name}"
 
   assume_role_policy = jsonencode({
     Version = "2012-10-17"

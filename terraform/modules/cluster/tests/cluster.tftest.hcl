@@ -35,15 +35,15 @@ run "gpus_reach_zero" {
 run "gpus_come_back" {
   assert {
     condition = { for tag in aws_autoscaling_group_tag.template : trimprefix(tag.tag[0].key, "k8s.io/cluster-autoscaler/node-template/") => tag.tag[0].value } == {
-      "label/hearloop/nodes"     = "gpu"
-      "taint/nvidia.com/gpu"     = "present:NoSchedule"
-      "resources/nvidia.com/gpu" = "1"
+      "label/hearloop/nodes"                = "gpu"
+      "label/k8s.amazonaws.com/accelerator" = "nvidia"
+      "taint/nvidia.com/gpu"                = "present:NoSchedule"
     }
     error_message = "The autoscaler knows what a node of an empty group would be like."
   }
 
   assert {
-    condition     = one(aws_eks_node_group.this["gpu"].taint).key == "nvidia.com/gpu" && aws_eks_node_group.this["gpu"].labels["hearloop/nodes"] == "gpu"
+    condition     = one(aws_eks_node_group.this["gpu"].taint).key == "nvidia.com/gpu" && aws_eks_node_group.this["gpu"].labels == tomap({ "hearloop/nodes" = "gpu", "k8s.amazonaws.com/accelerator" = "nvidia" })
     error_message = "And the node is like that."
   }
 }
