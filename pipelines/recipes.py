@@ -18,7 +18,7 @@ from hearloop.recipe import (
     TrainingConfig,
 )
 
-__all__ = ["RECIPES", "folder", "prompts", "retrain", "synthetic"]
+__all__ = ["RECIPES", "folder", "italian", "prompts", "retrain", "synthetic"]
 
 CALLERS = SyntheticCorpus(
     seed=1,
@@ -76,10 +76,22 @@ def prompts() -> Recipe:
     )
 
 
-def folder(location: str) -> Recipe:
+def italian() -> Recipe:
+    """A first model of another language: only its tag and its speech differ."""
+    return Recipe(
+        name="italian",
+        language="it",
+        corpora=(PromptsCorpus(language="it"),),
+        training=TrainingConfig(steps=1400),
+        gate=GatePolicy(compare=False),
+    )
+
+
+def folder(location: str, language: str = "en") -> Recipe:
     """Your own speech: a CSV or JSON-lines manifest or a Kaldi folder, local or `s3://`."""
     return Recipe(
         name="folder",
+        language=language,
         corpora=(FolderCorpus(location=location),),
         training=TrainingConfig(steps=1400),
     )
@@ -89,5 +101,6 @@ RECIPES: Mapping[str, Callable[[], Recipe]] = {
     "synthetic": synthetic,
     "retrain": retrain,
     "prompts": prompts,
+    "italian": italian,
 }
 """Recipes that `python -m pipelines` knows by name; others are files."""

@@ -3,7 +3,8 @@
     model.safetensors   weights, to go on training from
     model.onnx          streaming graph: features and states in, log-probabilities and states out
     model.int8.onnx     the same with weights of eight bits: half the time, a third of the size
-    tokens.txt          characters and their ids
+    tokens.txt          characters, or pieces of words, and their ids
+    tokens.model        where there are pieces, the sentencepiece model that they are from
     config.json         family, sizes, feature configuration, digest of the training recipe
     manifest.json       SHA-256 and size of each file above: verified before anything is loaded
 
@@ -19,6 +20,7 @@ from typing import Any, Final, Literal
 
 from hearloop.architecture import Shape, described
 from hearloop.errors import IntegrityError
+from hearloop.tokenizer import PIECES
 
 __all__ = [
     "FILES",
@@ -26,11 +28,15 @@ __all__ = [
     "GRAPHS",
     "MANIFEST",
     "SERVED",
+    "UNIT_FILES",
     "Bundle",
     "Precision",
+    "Units",
     "verify",
 ]
 
+Units = Literal["characters", "sentencepiece"]
+"""What a recogniser writes at a time."""
 Precision = Literal["fp32", "int8"]
 """Of the weights with which a graph computes."""
 
@@ -39,6 +45,11 @@ SERVED: Final[Precision] = "int8"
 """What servers answer with unless they are told otherwise, and so what the gate judges."""
 FILES: Final = ("config.json", *GRAPHS.values(), "model.safetensors", "tokens.txt")
 """What the manifest covers: exactly these, and the attachments of the architecture."""
+UNIT_FILES: Final[Mapping[Units, tuple[str, ...]]] = {
+    "characters": (),
+    "sentencepiece": (PIECES,),
+}
+"""What a bundle holds besides, by what it writes in."""
 MANIFEST: Final = "manifest.json"
 FORMAT: Final = 2
 """Version of the bundle's layout and of the graph's inputs and outputs."""
@@ -54,11 +65,14 @@ class Bundle:
     architecture: Shape
     training: str
     """Digest of the recipe and data that it was trained with."""
+    language: str = "en"
+    """Tag of the language in which it writes."""
+    units: Units = "characters"
 
     @property
     def files(self) -> tuple[str, ...]:
         """Names of its files, the manifest last: without it nobody takes the rest for a model."""
-        return (*FILES, *self.architecture.attachments, MANIFEST)
+        return (*FILES, *self.architecture.attachments, *UNIT_FILES[self.units], MANIFEST)
 
 
 def verify(directory: Path) -> Bundle:
@@ -73,7 +87,8 @@ def verify(directory: Path) -> Bundle:
         _check(directory / "config.json", listed)
         config = json.loads(_read(directory / "config.json"))
         architecture = _architecture(directory, config)
-        expected = {*FILES, *architecture.attachments}
+        units, language = config.get("units", "characters"), config.get("language", "en")
+        expected = {*FILES, *architecture.attachments, *UNIT_FILES[units]}
         if set(listed) != expected:
             raise IntegrityError(
                 f"The manifest of {directory} lists {sorted(listed)} where a model of format "
@@ -88,7 +103,14 @@ def verify(directory: Path) -> Bundle:
             f"{directory} is not a readable model ({error!r}); fetch or export it again."
         ) from error
     digest = hashlib.sha256(manifest_body).hexdigest()
-    return Bundle(directory=directory, digest=digest, architecture=architecture, training=training)
+    return Bundle(
+        directory=directory,
+        digest=digest,
+        architecture=architecture,
+        training=training,
+        language=language,
+        units=units,
+    )
 
 
 def _read(path: Path) -> bytes:

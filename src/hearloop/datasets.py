@@ -163,11 +163,12 @@ def write_snapshot(
     recipe: Sequence[Mapping[str, Any]],
     objects: ObjectStore,
     bucket: str,
+    language: str = "en",
 ) -> Snapshot:
     """Store a snapshot of utterances whose audio is already stored.
 
-    recipe: the corpora, as JSON values. Equal arguments give the same snapshot, whether or not
-    an earlier call was cut off at any point.
+    recipe: the corpora, as JSON values; language: tag of what is spoken in all of them. Equal
+    arguments give the same snapshot, whether or not an earlier call was cut off at any point.
     """
     parts = {
         "cuts": _json_lines(_cut(row) for row in rows),
@@ -175,6 +176,7 @@ def write_snapshot(
     }
     manifest = {
         "format": FORMAT,
+        "language": language,
         "recipe": list(recipe),
         "cuts": {"digest": audio.digest(parts["cuts"]), "count": len(rows)},
         "quarantine": {"digest": audio.digest(parts["quarantine"]), "count": len(quarantine)},

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from hearloop.architecture import Architecture
-from hearloop.bundle import FILES, FORMAT, GRAPHS, MANIFEST, Bundle, verify
+from hearloop.bundle import FILES, FORMAT, GRAPHS, MANIFEST, UNIT_FILES, Bundle, Units, verify
 from hearloop.errors import IntegrityError
 from hearloop.graph import Graph
 from hearloop.tokenizer import Tokenizer
@@ -60,15 +60,18 @@ def write_bundle(
         tokenizer.save(draft / "tokens.txt")
         _write_graphs(network, draft)
         _check_parity(network, draft)
+        units: Units = "sentencepiece" if tokenizer.pieces else "characters"
         config = {
             "format": FORMAT,
             "family": network.architecture.kind,
             "architecture": asdict(network.architecture),
             "features": network.architecture.feature_configuration,
             "training": training,
+            "language": tokenizer.language,
+            "units": units,
         }
         (draft / "config.json").write_text(_json(config), encoding="utf-8")
-        held = (*FILES, *network.architecture.attachments)
+        held = (*FILES, *network.architecture.attachments, *UNIT_FILES[units])
         files = {name: _entry(draft / name) for name in held}
         (draft / MANIFEST).write_text(_json({"files": files}), encoding="utf-8")
         shutil.rmtree(directory, ignore_errors=True)

@@ -62,9 +62,11 @@ class SyntheticCorpus:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptsCorpus:
-    """Human telephone prompts of Debian's asterisk-core-sounds-en, split by text."""
+    """Human telephone prompts of Debian's asterisk-core-sounds, split by text."""
 
     kind: Literal["prompts"] = "prompts"
+    language: Literal["en", "es", "fr", "it", "ru"] = "en"
+    """One speaker each: en and es-MX Allison, fr-CA June, it Carlo, ru of Ivrvoice."""
     folder: Path | None = None
     """Where the packages' sounds are; None fetches the two Debian packages into the cache."""
     dev_share: float = 0.1
@@ -136,11 +138,30 @@ class TrainingConfig:
     """How often the new corpus is repeated relative to the replayed utterances."""
     average_with_base: tuple[float, ...] = (1.0,)
     """Candidate shares of the new weights when averaged with the base's; dev sets choose."""
+    other_learning_rates: tuple[float, ...] = ()
+    """Peak rates that are tried beside the first, each for all steps; dev sets choose."""
+    averaged_checkpoints: int = 1
+    """Moments in the last fifth of the steps whose weights are averaged; 1 takes the last."""
     augmentation: Augmentation = field(default_factory=Augmentation)
+    units: Literal["characters", "sentencepiece"] = "characters"
+    """What a model that begins with random weights writes at a time. Pieces of words need many
+    hours of speech; with less they stay unlearnt."""
+    pieces: int = 500
+    """How many pieces sentencepiece learns from the training texts."""
     family: Family | None = None
     """What network, and its sizes; None takes the base's, or `rnn_ctc` without a base."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """In which a step computes; the weights stay float32. `auto`: bfloat16 on GPUs that have it."""
+
+    @property
+    def learning_rates(self) -> tuple[float, ...]:
+        """Peak rates, each of which is trained with for `steps`."""
+        return (self.peak_learning_rate, *self.other_learning_rates)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all learning rates together."""
+        return self.steps * len(self.learning_rates)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +213,9 @@ class Recipe:
     name: str
     corpora: tuple[Corpus, ...]
     training: TrainingConfig
+    language: str = "en"
+    """Tag of the language that is spoken, `it` or `es-MX`: one of `hearloop.text.languages`. What
+    is in another language is quarantined."""
     gate: GatePolicy = field(default_factory=GatePolicy)
     rollout: RolloutPolicy = field(default_factory=RolloutPolicy)
 

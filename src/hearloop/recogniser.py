@@ -54,7 +54,7 @@ class Recogniser:
         bundle = verify(directory)
         shape = bundle.architecture
         graph = Graph(directory / GRAPHS[precision], shape)
-        tokenizer = Tokenizer.load(directory / "tokens.txt")
+        tokenizer = Tokenizer.load(directory / "tokens.txt", bundle.language)
         rescorer = None
         if isinstance(shape, ConformerArchitecture) and shape.decoder_layers:
             rescorer = Rescorer(directory / "decoder.onnx", shape, tokenizer)

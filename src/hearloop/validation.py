@@ -27,7 +27,7 @@ from hearloop.recipe import (
     Split,
     SyntheticCorpus,
 )
-from hearloop.text import ALPHABET
+from hearloop.text import alphabet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +55,8 @@ class Declared:
 
     disjoint_speakers: frozenset[str]
     disjoint_texts: frozenset[str]
+    language: str = "en"
+    """Tag of the language of all rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +72,8 @@ class Finding:
     rows: tuple[str, ...] = ()
 
 
-def declared_by(corpora: Iterable[Corpus]) -> Declared:
-    """What the recipe's corpora promise about their splits.
+def declared_by(corpora: Iterable[Corpus], language: str = "en") -> Declared:
+    """What the recipe's corpora promise about their splits, and its language.
 
     Synthetic callers and correctors' callers are drawn for one split each; the prompts have a
     single speaker and are split by text instead.
@@ -83,12 +85,14 @@ def declared_by(corpora: Iterable[Corpus]) -> Declared:
                 speakers.add(corpus.kind)
             case PromptsCorpus():
                 texts.add(corpus.kind)
-    return Declared(disjoint_speakers=frozenset(speakers), disjoint_texts=frozenset(texts))
+    return Declared(
+        disjoint_speakers=frozenset(speakers), disjoint_texts=frozenset(texts), language=language
+    )
 
 
 def validate(rows: Sequence[CutRow], *, declared: Declared, folder: Path) -> list[Finding]:
     """Check every expectation; the report is then under `folder / DATA_DOCS`."""
-    results = _run(_table(rows, declared), folder)
+    results = _run(_table(rows, declared), declared.language, folder)
     return [_finding(result) for result in results]
 
 
@@ -144,7 +148,7 @@ def _table(rows: Sequence[CutRow], declared: Declared) -> "pd.DataFrame":
     return table
 
 
-def _suite() -> "list[Expectation]":
+def _suite(language: str) -> "list[Expectation]":
     import great_expectations.expectations as gxe
     from great_expectations.expectations.metadata_types import FailureSeverity
 
@@ -192,7 +196,7 @@ def _suite() -> "list[Expectation]":
             gxe.ExpectColumnValuesToMatchRegex,
             "a transcript holds only characters of the alphabet",
             column="text",
-            regex=f"^[{re.escape(ALPHABET)}]+$",
+            regex=f"^[{re.escape(alphabet(language))}]+$",
         ),
         critical(unique, "an id names one cut", column="id"),
         warning(unique, "no audio occurs twice", column="audio_digest"),
@@ -228,7 +232,7 @@ def _suite() -> "list[Expectation]":
     ]
 
 
-def _run(table: "pd.DataFrame", folder: Path) -> "list[ExpectationValidationResult]":
+def _run(table: "pd.DataFrame", language: str, folder: Path) -> "list[ExpectationValidationResult]":
     """Run the suite in a file context under `folder` and render its Data Docs there."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read once, on import
     import great_expectations as gx
@@ -239,7 +243,9 @@ def _run(table: "pd.DataFrame", folder: Path) -> "list[ExpectationValidationResu
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     source = context.data_sources.add_or_update_pandas("snapshot")
     whole = source.add_dataframe_asset("cuts").add_batch_definition_whole_dataframe("all cuts")
-    suite = context.suites.add_or_update(gx.ExpectationSuite(name="cuts", expectations=_suite()))
+    suite = context.suites.add_or_update(
+        gx.ExpectationSuite(name="cuts", expectations=_suite(language))
+    )
     definition = context.validation_definitions.add_or_update(
         gx.ValidationDefinition(name="cuts", data=whole, suite=suite)
     )

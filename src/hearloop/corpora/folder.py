@@ -128,7 +128,7 @@ def _utterance(place: Place, row: Mapping[str, str], where: str) -> Utterance:
         recorded_at=_recorded_at(row, where),
         call=row.get("call"),
         accent=row.get("accent"),
-        language=row.get("language", "en"),
+        language=row.get("language"),
     )
 
 

@@ -18,7 +18,7 @@ class Utterance:
 
     id: unique in the corpus and free of `/`; audio: the encoded bytes, as found unless they had
     no header; recorded_at: when it was said, with a time zone; correction: id of the correction
-    that the text is from.
+    that the text is from; language: None where the corpus does not say, and the recipe's holds.
     """
 
     id: str
@@ -29,7 +29,7 @@ class Utterance:
     recorded_at: datetime
     call: str | None = None
     accent: str | None = None
-    language: str = "en"
+    language: str | None = None
     contributor: str | None = None
     correction: str | None = None
 

@@ -64,7 +64,7 @@ def test_every_column_of_a_manifest_is_taken(folder: Path) -> None:
 def test_audio_and_text_are_enough(folder: Path) -> None:
     (one,) = _csv(folder, "audio,text\nclips/a.flac,hello\n")
     assert isinstance(one, Utterance)
-    assert (one.id, one.speaker, one.language) == ("clips-a", "clips/a", "en")
+    assert (one.id, one.speaker, one.language) == ("clips-a", "clips/a", None)
     assert one.recorded_at.tzinfo is not None
 
 

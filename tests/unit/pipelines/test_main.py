@@ -55,7 +55,7 @@ def test_speech_of_ones_own_is_named_by_its_place(place: str) -> None:
 
 @pytest.mark.parametrize("name", ["nope", "folder:", "folder"])
 def test_an_unknown_recipe_is_refused_with_the_known_ones(name: str) -> None:
-    known = f"no recipe '{name}'.*synthetic, retrain, prompts, folder:"
+    known = f"no recipe '{name}'.*synthetic, retrain, prompts, italian, folder:"
     with pytest.raises(ConfigurationError, match=known):
         read_recipe(name)
 

