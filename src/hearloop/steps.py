@@ -65,6 +65,7 @@ def ingest(*, recipe: str, run_id: str) -> str:
                     settings=run.settings,
                     corrections=composition.correction_store(run.settings) if corrected else None,
                     progress=bar,
+                    language=run.recipe.language,
                 )
             work.done(
                 snapshot.digest,
@@ -87,7 +88,7 @@ def validate(*, recipe: str, run_id: str, snapshot: str, data_docs: str) -> dict
         with tempfile.TemporaryDirectory() as folder:
             findings = validation.validate(
                 run.snapshot(snapshot).rows(),
-                declared=validation.declared_by(run.recipe.corpora),
+                declared=validation.declared_by(run.recipe.corpora, run.recipe.language),
                 folder=Path(folder),
             )
             shutil.copytree(Path(folder, validation.DATA_DOCS), data_docs, dirs_exist_ok=True)
@@ -136,6 +137,7 @@ def train(*, recipe: str, run_id: str, snapshot: str, features: str) -> str:
                 work=run.folder / "training",
                 launcher=composition.trainer(run.settings, run.objects),
                 run_id=run.registry.run(run.id),
+                language=run.recipe.language,
             )
             run.training.answer(run.folder / "bundle", summary)
             digest = verify(run.folder / "bundle").digest

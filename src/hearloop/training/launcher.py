@@ -59,6 +59,7 @@ def train(
     work: Path,
     launcher: Launcher,
     run_id: str | None = None,
+    language: str = "en",
 ) -> TrainingSummary:
     """Train a recogniser and leave its bundle in `output`.
 
@@ -73,13 +74,16 @@ def train(
         work: folder for checkpoints, curves and the summary; of this training alone.
         launcher: where the workers run.
         run_id: MLflow run for the curves.
+        language: tag of the language of all texts.
 
     Raises:
         TrainingFailed: a worker ended without a model.
         IntegrityError: the base bundle or an archive is damaged.
     """
     base = verify(base_bundle).digest if base_bundle else None
-    request = TrainingRequest(config=config, sets=tuple(sets), base=base, run_id=run_id)
+    request = TrainingRequest(
+        config=config, sets=tuple(sets), base=base, run_id=run_id, language=language
+    )
     done = _finished(request, output, work)
     if done:
         log.info("this model is trained already: %s", output)

@@ -51,12 +51,14 @@ class TrainingRequest:
     """Digest of the bundle to start from."""
     run_id: str | None = None
     """MLflow run for the curves."""
+    language: str = "en"
+    """Tag of the language of all texts."""
 
     @property
     def digest(self) -> str:
         """SHA-256 of what determines the model: the same digest, the same weights."""
-        decisive = TypeAdapter(tuple).dump_json((self.config, self.sets, self.base))
-        return hashlib.sha256(decisive).hexdigest()
+        decisive = (self.config, self.sets, self.base, self.language)
+        return hashlib.sha256(TypeAdapter(tuple).dump_json(decisive)).hexdigest()
 
     def to_json(self) -> str:
         """The request as JSON."""

@@ -28,6 +28,7 @@ from hearloop.files import write_atomically
 from hearloop.model import Model, build
 from hearloop.recipe import TrainingConfig
 from hearloop.tokenizer import Tokenizer
+from hearloop.training import units
 from hearloop.training.adaptation import average, choose, draw
 from hearloop.training.batches import Example, noise_examples
 from hearloop.training.checkpoints import Checkpoints, restore
@@ -168,7 +169,7 @@ class _Run:
         self._config: TrainingConfig = staged.request.config
         self._saved, self._stop = saved, stop
         base = verify(staged.base) if staged.base else None
-        self._tokenizer = Tokenizer.load(base.directory / "tokens.txt") if base else Tokenizer()
+        self._tokenizer = units.tokenizer(staged, base)
         self._material = load_material(staged, self._tokenizer)
         if base:
             network = load_network(base)
