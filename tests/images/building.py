@@ -63,11 +63,11 @@ def index_answers() -> bool:
     """Whether pip can download anything at all from this machine."""
     with tempfile.TemporaryDirectory() as folder:
         download = ["download", "--no-deps", "--no-cache-dir", "--retries=0", f"--dest={folder}"]
-        asked = subprocess.run(
-            [sys.executable, "-m", "pip", *download, "six"],
-            capture_output=True,
-            timeout=PROBE_SECONDS,
-        )
+        command = [sys.executable, "-m", "pip", *download, "six"]
+        try:
+            asked = subprocess.run(command, capture_output=True, timeout=PROBE_SECONDS)
+        except subprocess.TimeoutExpired:
+            return False
     return asked.returncode == 0
 
 
