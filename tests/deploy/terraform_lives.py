@@ -18,10 +18,13 @@ REGIONS = ("eu-central-1", "eu-west-1", "us-east-1")
 VARIABLES = {
     "TF_VAR_domain": "speech.example.com",
     "TF_VAR_alarm_emails": '["oncall@example.com"]',
-    "TF_VAR_release": "0.1.0",
 }
 
+PUSHED = {"TF_VAR_release": "0.1.0"}
+"""Given once the images are in the repositories that the first apply makes."""
+
 AT_ONCE = "-parallelism=20"  # most of an apply is waiting
+FRESH = "-refresh=false"  # the state is as fresh as the apply that has just been
 
 FORGETFUL = {forgotten.resource for forgotten in FORGOTTEN}
 
@@ -50,6 +53,7 @@ class Life:
     """What was seen of one environment."""
 
     apply_seconds: float
+    """Before the images are pushed and after, as docs/operate/first-transcription.md has it."""
     second_writer: terraform.Done
     """A plan while the apply held the lock."""
     second_plan: terraform.Done
@@ -81,7 +85,9 @@ def _lived(environment: str, copy: Path, address: str) -> Life:
     variables = terraform.to_moto(address) | VARIABLES
     _keep_state(copy, place, variables)
     before = inventory(address)
-    seconds, second_writer = _apply(place, address, variables)
+    seconds, second_writer = _first_apply(place, address, variables)
+    variables |= PUSHED
+    seconds += _apply(place, variables, FRESH)
     second_plan = terraform.run(place, "plan", "-detailed-exitcode", "-no-color", **variables)
     state = terraform.succeed(place, "state", "pull", **variables)
     seen: dict[str, Any] = {
@@ -115,13 +121,21 @@ def _keep_state(copy: Path, place: Path, variables: dict[str, str]) -> None:
     )
 
 
-def _apply(place: Path, address: str, variables: dict[str, str]) -> tuple[float, terraform.Done]:
+def _first_apply(
+    place: Path, address: str, variables: dict[str, str]
+) -> tuple[float, terraform.Done]:
     """Apply, and try to plan beside it while it holds the lock."""
     with ThreadPoolExecutor(max_workers=1) as beside:
         writer = beside.submit(_plan_when_locked, place, address, variables)
-        start = time.monotonic()
-        terraform.succeed(place, "apply", "-auto-approve", "-no-color", AT_ONCE, **variables)
-        return time.monotonic() - start, writer.result()
+        return _apply(place, variables), writer.result()
+
+
+def _apply(place: Path, variables: dict[str, str], *options: str) -> float:
+    """Apply, and return how many seconds it took."""
+    start = time.monotonic()
+    chosen = ("-auto-approve", "-no-color", AT_ONCE, *options)
+    terraform.succeed(place, "apply", *chosen, **variables)
+    return time.monotonic() - start
 
 
 def _plan_when_locked(place: Path, address: str, variables: dict[str, str]) -> terraform.Done:
@@ -183,12 +197,10 @@ def _planned(
 
 def _destroy(environment: str, place: Path, variables: dict[str, str]) -> None:
     """As an operator does: production is made disposable first, on purpose."""
-    # The state is as fresh as the apply that has just been; reading it all again takes minutes.
-    chosen = ("-auto-approve", "-no-color", "-refresh=false", AT_ONCE)
     if environment == "production":
         variables = variables | {"TF_VAR_disposable": "true"}
-        terraform.succeed(place, "apply", *chosen, **variables)
-    terraform.succeed(place, "destroy", *chosen, **variables)
+        _apply(place, variables, FRESH)
+    terraform.succeed(place, "destroy", "-auto-approve", "-no-color", FRESH, AT_ONCE, **variables)
 
 
 def _resources(state: dict[str, Any]) -> Iterator[dict[str, Any]]:
