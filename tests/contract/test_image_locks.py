@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 OURS = {"hearloop", "serving", "monitoring", "components", "pipelines"}
 
 SOURCES = {
-    "serving": list(ROOT.glob("serving/*.py")),
+    "serving": [*ROOT.glob("serving/*.py"), *ROOT.glob("serving/calls/*.py")],
     "functions": list(ROOT.glob("serving/functions/*.py")),
     "monitor": list(ROOT.glob("monitoring/*.py")),
     "pipeline": [
