@@ -75,7 +75,11 @@ class Overlay:
             key: predictor["model"][key] for key in ("resources",) if key in predictor["model"]
         }
         spec = {**predictor, "containers": [container | model], "volumes": runtime["volumes"]}
-        labels = {"serving.kserve.io/inferenceservice": "hearloop", "component": "predictor"}
+        labels = {
+            **predictor["labels"],
+            "serving.kserve.io/inferenceservice": "hearloop",
+            "component": "predictor",
+        }
         return Pod("InferenceService", "hearloop", "hearloop", labels, spec)
 
     def training(self) -> Pod:

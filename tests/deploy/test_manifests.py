@@ -9,6 +9,7 @@ import yaml
 
 from hearloop.drift.policy import MonitorPolicy
 from hearloop.recipe import Recipe
+from hearloop.rollout.inference_service import CANARY_LABELS
 from k8s import check, rules
 from pipelines import recipes
 from serving.calls.__main__ import LOG_SECONDS
@@ -198,6 +199,38 @@ def test_a_rollout_owns_the_version_and_the_canary(overlay: Overlay) -> None:
     assert "canary" not in spec
     assert "name" not in spec["predictor"]
     assert "env" not in spec["predictor"]["model"]
+
+
+def test_only_kserve_sends_callers_to_a_canary(overlay: Overlay) -> None:
+    """Partners and the health check go past its weights; Prometheus sees the canary too."""
+    stable = overlay.serving()
+    canary = {**stable.labels, **CANARY_LABELS}
+    selector = {"matchLabels": overlay.one("Service", "hearloop-serving")["spec"]["selector"]}
+    assert fits(stable.labels, selector)
+    assert not fits(canary, selector)
+    watched = overlay.one("PodMonitor", "hearloop-serving")["spec"]["selector"]
+    budget = overlay.one("PodDisruptionBudget", "hearloop-serving")["spec"]["selector"]
+    for each in (watched, budget):
+        assert fits(stable.labels, each)
+        assert fits(canary, each)
+
+
+def test_who_is_scraped_listens(overlay: Overlay) -> None:
+    pods = {pod.name: pod for pod in overlay.pods()}
+    for monitor in overlay.all("PodMonitor", "hearloop"):
+        found = [p for p in pods.values() if fits(p.labels, monitor["spec"]["selector"])]
+        assert found, monitor["metadata"]["name"]
+        for pod in found:
+            ports = {port["name"] for port in pod.spec["containers"][0]["ports"]}
+            assert {each["port"] for each in monitor["spec"]["podMetricsEndpoints"]} <= ports
+    for monitor in overlay.all("ServiceMonitor"):
+        (service,) = (
+            one
+            for one in overlay.all("Service")
+            if fits(one["metadata"].get("labels", {}), monitor["spec"]["selector"])
+        )
+        ports = {port["name"] for port in service["spec"]["ports"]}
+        assert {each["port"] for each in monitor["spec"]["endpoints"]} <= ports
 
 
 def test_the_monitor_owns_the_retrain_schedule(overlay: Overlay) -> None:

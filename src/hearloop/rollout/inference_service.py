@@ -24,7 +24,14 @@ from hearloop.cluster import Kind, Resource, Resources
 from hearloop.errors import Conflict, InvalidInput, ServiceUnavailable, VersionRefused
 from hearloop.rollout.rule import Reading, Tally, Traffic
 
-__all__ = ["MODEL_VERSION", "SCALERS", "SERVICES", "InferenceServiceRouter", "Tallies"]
+__all__ = [
+    "CANARY_LABELS",
+    "MODEL_VERSION",
+    "SCALERS",
+    "SERVICES",
+    "InferenceServiceRouter",
+    "Tallies",
+]
 
 SERVICES: Final = Kind("serving.kserve.io", "v1beta1", "inferenceservices")
 SCALERS: Final = Kind("keda.sh", "v1alpha1", "scaledobjects")
@@ -40,6 +47,10 @@ NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 FIXED_REPLICAS: Final = {"serving.kserve.io/autoscalerClass": "none"}
 """A canary is not scaled: KServe would make an autoscaler without a trigger, which KEDA refuses."""
+
+CANARY_LABELS: Final = {"hearloop/traffic": "canary"}
+"""Of a canary's pods: what goes to servers past KServe's weights goes to those of the stable
+version, which the manifests label `stable`."""
 
 CONFLICTS: Final = 20
 """Writes that may lose against KServe's own: it writes its status a few times a second at most."""
@@ -192,6 +203,7 @@ def _directed(service: Resource, wanted: _Split) -> Resource:
         predictor: dict[str, Any] = {
             "name": _predictor_name(wanted.canary),
             "annotations": FIXED_REPLICAS,
+            "labels": CANARY_LABELS,
             # As many as KServe allows, for it may soon have all of the traffic.
             "minReplicas": spec["predictor"].get("minReplicas") or 1,
             "model": _pinned(model, wanted.canary),
