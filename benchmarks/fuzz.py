@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import grpc
 import httpx
 import numpy as np
 import uvloop
@@ -77,11 +78,16 @@ class Outcome:
 async def _fuzz(served: Served, inputs: int, seed: int) -> Outcome:
     outcome = Outcome(0, Counter(), [])
     pending = mutated(random.Random(seed), inputs)
-    async with httpx.AsyncClient(base_url=served.url, timeout=60.0) as client:
+    async with (
+        httpx.AsyncClient(base_url=served.url, timeout=60.0) as client,
+        grpc.aio.insecure_channel(served.grpc) as channel,
+    ):
         while batch := [one for _, one in zip(range(WATCHED), pending, strict=False)]:
             watched = asyncio.create_task(call(served.url, _silence(), 2.0))
             left = iter(batch)
-            await asyncio.gather(*(_throw_all(client, left, outcome) for _ in range(AT_ONCE)))
+            await asyncio.gather(
+                *(_throw_all(client, channel, left, outcome) for _ in range(AT_ONCE))
+            )
             seen = await watched
             if seen.failure:
                 outcome.crashes.append(f"somebody else's stream: {seen.failure}")
@@ -96,9 +102,14 @@ def _silence() -> Track:
     return Track(np.zeros(32_000, np.float32))
 
 
-async def _throw_all(client: httpx.AsyncClient, thrown: Iterator[Thrown], outcome: Outcome) -> None:
+async def _throw_all(
+    client: httpx.AsyncClient,
+    channel: grpc.aio.Channel,
+    thrown: Iterator[Thrown],
+    outcome: Outcome,
+) -> None:
     for one in thrown:
-        answer = await throw(client, one)
+        answer = await throw(client, one, channel)
         outcome.thrown += 1
         outcome.answers[answer] += 1
         if crashed(answer):

@@ -3,7 +3,7 @@
 The names are fixed here, and `spoken` refuses one that a caller of the training grammar may say.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -11,9 +11,9 @@ from hearloop.audio import SAMPLE_RATE, Samples, add_noise
 from hearloop.corpora.espeak import speak
 from hearloop.corpora.grammar import PRODUCTS, sentence, vocabulary
 from hearloop.corpora.synthetic import speakers
-from hearloop.recipe import SyntheticCorpus
+from hearloop.recipe import Split, SyntheticCorpus
 
-__all__ = ["OTHERS", "PRODUCT_NAMES", "spoken"]
+__all__ = ["DEVELOPMENT_NAMES", "OTHERS", "PRODUCT_NAMES", "spoken"]
 
 PRODUCT_NAMES = (
     "zephyron", "quokka", "nimbus", "vortexa", "juniper", "solantis", "brixton pad", "ferrowave",
@@ -37,19 +37,34 @@ OTHERS = (
     "zimmermann",
 )  # fmt: skip
 """Fifty more phrases that nobody says."""
+DEVELOPMENT_NAMES = (
+    "arboretum", "bramblewood", "calypso", "dragonfly", "evergreen", "falconer", "glimmer",
+    "hummingbird", "icebreaker", "jasmine", "kaleidoscope", "lanternfish", "meridian", "nautilus",
+    "octavia", "paragon", "quicksilver", "rosewater", "sandstorm", "topaz", "umbrella", "vanguard",
+    "willowbank", "xylophone", "yellowstone", "zigzag", "amberline", "blackthorn", "copperfield",
+    "driftwood", "emberstone", "foxglove", "greyhound", "hollyhock", "ivory box", "jubilee",
+    "kingfisher", "limelight", "mistral", "northstar", "oyster hub", "peppermint", "quill pad",
+    "redwood", "starfish", "tangerine", "unicorn", "violet", "waterfall", "yardarm",
+)  # fmt: skip
+"""Fifty others, by which the boost of a hotword is chosen (`benchmarks.boost`)."""
 PAUSE = np.zeros(int(0.4 * SAMPLE_RATE), np.float32)
 LEVEL = 0.1
 """Root mean square of the speech: about what training has."""
 
 
-def spoken(corpus: SyntheticCorpus, each: int) -> Iterator[tuple[str, str, Samples]]:
+def spoken(
+    corpus: SyntheticCorpus,
+    each: int,
+    names: Sequence[str] = PRODUCT_NAMES,
+    split: Split = "test",
+) -> Iterator[tuple[str, str, Samples]]:
     """(product, sentence, samples), `each` sentences for each product, by unheard speakers."""
-    known = vocabulary() & {word for name in PRODUCT_NAMES for word in name.split()}
+    known = vocabulary() & {word for name in names for word in name.split()}
     if known:
         raise ValueError(f"training says {sorted(known)}: choose other product names")
     rng = np.random.default_rng(0)
-    voices = speakers(corpus, "test")
-    for number, name in enumerate(PRODUCT_NAMES):
+    voices = speakers(corpus, split)
+    for number, name in enumerate(names):
         for repeat in range(each):
             speaker = voices[(number * each + repeat) % len(voices)]
             text = _sentence(rng, name)

@@ -33,6 +33,8 @@ class Served:
     """A server with two versions of one model, the first of them in service."""
 
     url: str
+    grpc: str
+    """Host and port."""
     process: psutil.Process
     settings: Settings
     versions: tuple[str, str]
@@ -53,11 +55,14 @@ def serving(bundle: Path, **environment: str) -> Iterator[Served]:
         )
         composition.traffic_store(settings).write(Traffic(stable=first), {})
         variables = {**os.environ, **settings.to_environment(), **environment}
-        process = psutil.Popen([sys.executable, "-m", "serving"], env=variables)
+        grpc_port = Ports.free().serving
+        command = [sys.executable, "-m", "serving", f"--grpc_port={grpc_port}"]
+        process = psutil.Popen(command, env=variables)
         try:
             _wait(f"{settings.serving_url}/v2/models/{settings.model_name}/ready", process)
             yield Served(
                 url=settings.serving_url,
+                grpc=f"127.0.0.1:{grpc_port}",
                 process=process,
                 settings=settings,
                 versions=(first, second),

@@ -2,19 +2,23 @@
 
 import base64
 import json
+import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import grpc
 import httpx
+from kserve.protocol.grpc import grpc_predict_v2_pb2
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.frames import CloseCode
 
 from benchmarks.callers import address
 
-__all__ = ["ROUTES", "Thrown", "crashed", "throw"]
+__all__ = ["GRPC", "ROUTES", "Thrown", "crashed", "throw"]
 
+_PATIENCE_S: Final = 60.0
 _JSON: Final = {"content-type": "application/json"}
 _BOUNDARY: Final = "thrown"
 
@@ -39,6 +43,15 @@ def _json(body: Any) -> bytes:
 def _file(recording: bytes) -> bytes:
     head = f'--{_BOUNDARY}\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\n'
     return head.encode() + recording + f"\r\n--{_BOUNDARY}--\r\n".encode()
+
+
+def _grpc(recording: bytes) -> bytes:
+    tensor = grpc_predict_v2_pb2.ModelInferRequest.InferInputTensor(
+        name="audio", datatype="BYTES", shape=[1], contents={"bytes_contents": [recording]}
+    )
+    request = grpc_predict_v2_pb2.ModelInferRequest(model_name="hearloop", inputs=[tensor])
+    body: bytes = request.SerializeToString()
+    return body
 
 
 def _v2_binary(recording: bytes) -> bytes:
@@ -93,15 +106,31 @@ ROUTES: Final[Mapping[str, Callable[[bytes], bytes]]] = {
         }
     ),
     "realtime-binary": lambda recording: recording,
+    "session": lambda recording: _json(
+        {"input_audio_format": "g711_ulaw", "turn_detection": {"type": "server_vad"}}
+    ),
+    "grpc": _grpc,
     "secret": lambda recording: _json(
         {"expires_after": {"anchor": "created_at", "seconds": 60}, "session": {"include": []}}
     ),
     "correction": lambda recording: _json(
         {"request_id": "a-request", "text": "pay the bill", "contributor": "ada"}
     ),
+    "corrected": lambda recording: b"a-correction",
+    "queue": lambda recording: b"ada",
+    "claim": lambda recording: _json({"contributor": "ada"}),
+    "skip": lambda recording: _json({"contributor": "ada"}),
     "traffic": lambda recording: _json({"stable": "1", "canary": "2", "canary_percent": 10}),
 }
-"""The body of each route with a recording in it, where it takes one."""
+"""The body of each route with a recording in it, where it takes one; a part of its address where it
+has no body."""
+
+_ADDRESSED: Final[Mapping[str, str]] = {
+    "corrected": "/feedback/v1/corrections/{}",
+    "queue": "/feedback/v1/queue?contributor={}",
+}
+GRPC: Final = "grpc"
+"""The route that is no HTTP/1."""
 
 _PLACES: Final[Mapping[str, tuple[str, str, Mapping[str, str]]]] = {
     "file": (
@@ -113,16 +142,27 @@ _PLACES: Final[Mapping[str, tuple[str, str, Mapping[str, str]]]] = {
     "v2": ("POST", "/v2/models/hearloop/infer", _JSON),
     "v2-samples": ("POST", "/v2/models/hearloop/infer", _JSON),
     "secret": ("POST", "/openai/v1/realtime/client_secrets", _JSON),
+    "session": ("POST", "/openai/v1/realtime/transcription_sessions", _JSON),
     "correction": ("POST", "/feedback/v1/corrections", _JSON),
+    "claim": ("POST", "/feedback/v1/queue/a-request/claim", _JSON),
+    "skip": ("POST", "/feedback/v1/queue/a-request/skip", _JSON),
     "traffic": ("PUT", "/rollout/v1/traffic", _JSON),
 }
 
 
-async def throw(client: httpx.AsyncClient, thrown: Thrown) -> int | str:
-    """The status of the answer, or what happened instead of one."""
+async def throw(
+    client: httpx.AsyncClient, thrown: Thrown, channel: grpc.aio.Channel | None = None
+) -> int | str:
+    """The status of the answer, or what happened instead of one; `channel` is for GRPC."""
     try:
         if thrown.route.startswith("realtime"):
             return await _throw_live(str(client.base_url).rstrip("/"), thrown)
+        if thrown.route == GRPC:
+            assert channel
+            return await _throw_grpc(channel, thrown)
+        if thrown.route in _ADDRESSED:
+            place = _ADDRESSED[thrown.route].format(urllib.parse.quote(thrown.body[:500], safe=""))
+            return (await client.get(place)).status_code
         if thrown.route == "v2-binary":
             length = max(0, thrown.body.find(b"}]}") + 3)
             method, path, headers = _PLACES["v2"]
@@ -136,6 +176,25 @@ async def throw(client: httpx.AsyncClient, thrown: Thrown) -> int | str:
         return answer.status_code
     except httpx.HTTPError as error:
         return repr(error)
+
+
+_INFER: Final = "/inference.GRPCInferenceService/ModelInfer"
+_STATUSES: Final = {
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.UNAVAILABLE: 503,
+}
+
+
+async def _throw_grpc(channel: grpc.aio.Channel, thrown: Thrown) -> int | str:
+    """The bytes of a request as they are; their status as HTTP has it."""
+    try:
+        await channel.unary_unary(_INFER)(thrown.body, timeout=_PATIENCE_S)
+    except grpc.aio.AioRpcError as error:
+        no_message = "deserializ" in (error.details() or "")  # grpc itself calls it its own fault
+        return 400 if no_message else _STATUSES.get(error.code(), repr(error))
+    return 200
 
 
 async def _throw_live(url: str, thrown: Thrown) -> int | str:

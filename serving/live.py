@@ -40,11 +40,11 @@ from serving.versions import Versions
 
 __all__ = ["Conversation", "Live", "Told"]
 
-LATE_S: Final = 0.08
+LATE_S: Final = 0.12
 """Mean delay of results, by our fault, beyond which new streams are refused: those that were
 accepted are to have theirs within 0.3 s, of which 0.16 s are the wait for the chunk to be whole."""
 
-WATCHED_S: Final = 0.5
+WATCHED_S: Final = 1.0
 """Time over which that mean is taken, the last moments weighing most."""
 
 AHEAD_S: Final = 1.0

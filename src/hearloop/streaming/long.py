@@ -12,7 +12,7 @@ import numpy as np
 from hearloop.decoding import Transcript, Word, transcript
 from hearloop.features import SAMPLE_RATE, Samples, log_mel
 from hearloop.recogniser import Recogniser
-from hearloop.streaming.voice import FRAME, VoiceActivity, steady
+from hearloop.streaming.voice import FRAME, VoiceActivity, speechless
 
 __all__ = ["LongTranscript", "Segment", "transcribe_long"]
 
@@ -107,7 +107,7 @@ def _grouped(spoken: Iterable[_Spoken]) -> Iterator[list[_Spoken]]:
 
 def _transcribe(recogniser: Recogniser, group: Sequence[_Spoken]) -> list[Segment]:
     features = [log_mel(one.samples) for one in group]
-    spoken = [number for number, rows in enumerate(features) if not steady(rows)]
+    spoken = [number for number, rows in enumerate(features) if not speechless(rows)]
     said = recogniser.transcribe_features([features[number] for number in spoken])
     return [
         Segment(
