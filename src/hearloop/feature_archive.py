@@ -1,7 +1,10 @@
-"""Log-mel features of a snapshot in object storage, extracted once and trained on many times.
+"""Features of a snapshot in object storage, extracted once and trained on many times.
 
     s3://<bucket>/features/<snapshot>-<configuration>/shard-00000.safetensors   float16, with rows
     s3://<bucket>/features/<snapshot>-<configuration>/manifest.json             written last
+
+They are log-mel energies, or the samples themselves for networks that take those: float16 rounds
+them to 66 dB below the sound, and they take twice the room.
 
 An archive is named by what it was made from: the snapshot and the feature configuration. It
 holds the train and dev splits with their texts, so that training reads nothing else.
@@ -9,7 +12,7 @@ holds the train and dev splits with their texts, so that training reads nothing 
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +23,11 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from hearloop.architecture import sample_rows
 from hearloop.audio import decode
 from hearloop.datasets import CutRow, Snapshot, local_audio
 from hearloop.errors import IntegrityError
-from hearloop.features import CONFIGURATION, configuration_digest, log_mel
+from hearloop.features import CONFIGURATION, Matrix, Samples, configuration_digest, log_mel
 from hearloop.files import write_atomically
 from hearloop.ports import ObjectStore
 from hearloop.telemetry import Progress, Silent
@@ -45,7 +49,7 @@ class ArchivedUtterance:
     split: str
     text: str
     features: npt.NDArray[np.float16]
-    """Log-mel energies (frames, 80)."""
+    """Log-mel energies (frames, 80), or samples (frames, 160)."""
 
 
 def extract(
@@ -54,42 +58,53 @@ def extract(
     objects: ObjectStore,
     bucket: str,
     cache: Path,
+    samples: bool = False,
     progress: Progress | None = None,
 ) -> str:
     """Make sure that the snapshot's features are archived; returns the URI of the manifest.
-
     Args:
         snapshot: what to analyse.
         objects: where audio comes from and features go to.
         bucket: the bucket for the archive.
         cache: local folder for copies of the audio.
+        samples: archive the samples in place of log-mel energies.
         progress: told about each utterance.
 
     Raises:
         IntegrityError: stored audio is not what its digest says.
         InvalidAudio: stored audio cannot be decoded.
     """
-    folder = f"s3://{bucket}/features/{snapshot.digest}-{configuration_digest()[:16]}"
+    name = "samples" if samples else configuration_digest()[:16]
+    folder = f"s3://{bucket}/features/{snapshot.digest}-{name}"
     uri = f"{folder}/manifest.json"
     if objects.exists(uri):
         return uri
     rows = [row for row in snapshot.rows() if row.split in _SPLITS]
     shards = []
+    transform = sample_rows if samples else log_mel
     for start in range(0, len(rows), _SHARD_UTTERANCES):
-        body = _shard(rows[start : start + _SHARD_UTTERANCES], objects, cache, progress or Silent())
+        part = rows[start : start + _SHARD_UTTERANCES]
+        body = _shard(part, transform, objects, cache, progress or Silent())
         name = f"shard-{start // _SHARD_UTTERANCES:05d}.safetensors"
         objects.put(f"{folder}/{name}", body)
         shards.append({"name": name, "sha256": hashlib.sha256(body).hexdigest()})
-    manifest = {"snapshot": snapshot.digest, "features": CONFIGURATION, "shards": shards}
+    configuration = {"kind": "samples"} if samples else CONFIGURATION
+    manifest = {"snapshot": snapshot.digest, "features": configuration, "shards": shards}
     objects.put(uri, json.dumps(manifest, sort_keys=True).encode(), content_type="application/json")
     return uri
 
 
-def _shard(rows: Sequence[CutRow], objects: ObjectStore, cache: Path, progress: Progress) -> bytes:
+def _shard(
+    rows: Sequence[CutRow],
+    transform: Callable[[Samples], Matrix],
+    objects: ObjectStore,
+    cache: Path,
+    progress: Progress,
+) -> bytes:
     def analyse(row: CutRow) -> npt.NDArray[np.float16]:
         audio = decode(local_audio(row, objects, cache).read_bytes())
         progress.advance()
-        return log_mel(audio.samples).astype(np.float16)
+        return transform(audio.samples).astype(np.float16)
 
     with ThreadPoolExecutor(_THREADS) as pool:
         matrices = list(pool.map(analyse, rows))

@@ -84,20 +84,32 @@ class Run:
         return open_snapshot(digest, self.objects, self.settings.buckets.snapshots)
 
     def archive(self, digest: str) -> str:
-        """URI of the log-mel archive of a snapshot, which is made when it is missing."""
+        """URI of the archive of what the network takes, which is made when it is missing."""
         from hearloop import feature_archive
 
         opened = self.snapshot(digest)
         splits = opened.manifest["splits"]
         total = splits["train"]["count"] + splits["dev"]["count"]
-        with progress("log-mel features", total=total) as bar:
+        with progress("features", total=total) as bar:
             return feature_archive.extract(
                 opened,
                 objects=self.objects,
                 bucket=self.settings.buckets.artifacts,
                 cache=self.settings.cache,
+                samples=self._hears_samples,
                 progress=bar,
             )
+
+    @property
+    def _hears_samples(self) -> bool:
+        """Whether the network to train takes samples: the recipe's, or that of the champion."""
+        from hearloop.bundle import verify
+        from hearloop.families import Wav2Vec2Ctc
+
+        training = self.recipe.training
+        if training.family is None and training.warm_start:
+            return isinstance(verify(self.champion_bundle()).architecture, Wav2Vec2Ctc)
+        return isinstance(training.family, Wav2Vec2Ctc)
 
     def bundle(self, digest: str) -> Path:
         """A local copy of the bundle that this run trained. Raises IntegrityError."""

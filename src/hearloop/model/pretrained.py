@@ -23,12 +23,8 @@ from hearloop.errors import ConfigurationError, IntegrityError
 from hearloop.families import Wav2Vec2Ctc
 from hearloop.model.wav2vec2 import OVER_OUTPUT, OVERLAP, Wav2Vec2
 
-__all__ = ["FOLDER_FILES", "load_pretrained"]
+__all__ = ["load_pretrained"]
 
-FOLDER_FILES: Final = (
-    "config.json", "preprocessor_config.json", "model.safetensors", "pytorch_model.bin",
-)  # fmt: skip
-"""What is read of a Hugging Face folder: the first, the second if there, and one of the others."""
 _GIVEN: Final = ("dropout", "layer_drop", "aux_num_out")
 """Ends of the arguments of `wav2vec2_model` that the recipe decides."""
 

@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+import torch
 import torch.distributed as dist
 
 from hearloop.errors import HearloopError
@@ -23,8 +24,10 @@ def main(training: str) -> int:
     """Train; returns the exit status."""
     set_up_logging()
     rank, workers = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     if workers > 1:
-        dist.init_process_group("gloo")
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
         if training.startswith("s3://"):
             _train_in_cluster(training, rank, workers)

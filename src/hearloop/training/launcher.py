@@ -22,6 +22,7 @@ from hearloop.errors import IntegrityError, TrainingFailed
 from hearloop.files import write_atomically
 from hearloop.ports import ObjectStore
 from hearloop.recipe import TrainingConfig
+from hearloop.training.pretrained import fetch_pretrained
 from hearloop.training.request import (
     FAILURE,
     SUMMARY,
@@ -104,7 +105,7 @@ def _finished(request: TrainingRequest, output: Path, work: Path) -> TrainingSum
 
 
 class TorchrunLauncher:
-    """Workers on this machine, started by torchrun; they talk through gloo."""
+    """Workers on this machine, started by torchrun."""
 
     def __init__(self, objects: ObjectStore, cache: Path) -> None:
         """`objects` hold the archives; `cache` gets local copies of them."""
@@ -125,6 +126,7 @@ class TorchrunLauncher:
             base=base_bundle,
             work=work,
             output=output,
+            pretrained=fetch_pretrained(request.config.family, self._objects, self._cache),
         )
         (work / "staged.json").write_text(staged.to_json(), encoding="utf-8")
         (work / FAILURE).unlink(missing_ok=True)

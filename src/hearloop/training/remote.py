@@ -15,6 +15,7 @@ from hearloop.bundle import verify
 from hearloop.errors import NotFound
 from hearloop.files import write_atomically
 from hearloop.ports import ObjectStore
+from hearloop.training.pretrained import fetch_pretrained
 from hearloop.training.request import (
     CHECKPOINTS_KEPT,
     SUMMARY,
@@ -64,7 +65,12 @@ class RemoteTraining:
             for one in request.sets
         ]
         return StagedTraining(
-            request=request, shards=tuple(shards), base=base, work=work, output=work / "bundle"
+            request=request,
+            shards=tuple(shards),
+            base=base,
+            work=work,
+            output=work / "bundle",
+            pretrained=fetch_pretrained(request.config.family, self._objects, self._cache),
         )
 
     def keep(self, checkpoint: Path) -> None:

@@ -83,6 +83,8 @@ class StagedTraining:
     """Checkpoints, curves and the summary; kept until the training is over."""
     output: Path
     """Directory of the bundle to write."""
+    pretrained: Path | None = None
+    """Local copy of pretrained weights that are in object storage."""
 
     def to_json(self) -> str:
         """The training as JSON."""

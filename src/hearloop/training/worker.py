@@ -21,7 +21,7 @@ from hearloop.bundle import Bundle, verify
 from hearloop.config import Settings
 from hearloop.errors import ConfigurationError, ServiceUnavailable, TrainingFailed
 from hearloop.export import load_network, write_bundle
-from hearloop.families import Family, RnnCtc
+from hearloop.families import Family, RnnCtc, Wav2Vec2Ctc
 from hearloop.feature_archive import ArchivedUtterance
 from hearloop.features import MEL_BINS, log_mel
 from hearloop.files import write_atomically
@@ -180,6 +180,7 @@ class _Run:
                 self._material.train,
                 len(self._tokenizer),
                 self._config.seed,
+                staged.pretrained,
             )
         self._trainer = Trainer(
             network, self._material.train, self._config, rank=rank, workers=workers
@@ -315,9 +316,18 @@ class _Run:
         return summary
 
 
-def new_network(family: Family, train: list[Example], vocabulary: int, seed: int) -> Model:
-    """A network with random weights that knows the mean and deviation of the speech."""
+def new_network(
+    family: Family, train: list[Example], vocabulary: int, seed: int, pretrained: Path | None = None
+) -> Model:
+    """A network with random weights that knows the mean and deviation of the speech.
+
+    `pretrained`: local copy of the weights that a family begins with, where it is no other place.
+    """
     torch.manual_seed(seed)
+    if isinstance(family, Wav2Vec2Ctc):
+        from hearloop.model.pretrained import load_pretrained
+
+        return load_pretrained(family, vocabulary, pretrained)
     network = build(sized(family, vocabulary=vocabulary))
     frames = np.concatenate([one.features for one in train if one.ids]).astype(np.float32)
     deviation = torch.from_numpy(frames.std(axis=0)).clamp(min=1e-2)
