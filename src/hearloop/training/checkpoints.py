@@ -28,7 +28,7 @@ _SUFFIX: Final = ".safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """Network and optimiser after a number of steps."""
+    """Network, optimiser and averages after a number of steps."""
 
     step: int
     seconds: float
@@ -111,17 +111,21 @@ def _tensors(trainer: Trainer) -> dict[str, Tensor]:
     tensors = {f"network.{name}": t for name, t in trainer.network.state_dict().items()}
     for index, state in trainer.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": t for name, t in state.items()}
+    tensors |= {f"attempts.{name}": t for name, t in trainer.attempts.tensors().items()}
     return {name: t.detach().contiguous() for name, t in tensors.items()}
 
 
 def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     """Bring a trainer to the state that a checkpoint holds."""
     network: dict[str, Tensor] = {}
+    attempts: dict[str, Tensor] = {}
     states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in checkpoint.tensors.items():
         kind, _, rest = name.partition(".")
         if kind == "network":
             network[rest] = tensor
+        elif kind == "attempts":
+            attempts[rest] = tensor
         else:
             index, _, part = rest.partition(".")
             states.setdefault(int(index), {})[part] = tensor
@@ -129,4 +133,5 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
         trainer.network.load_state_dict(network)
     groups = trainer.optimiser.state_dict()["param_groups"]
     trainer.optimiser.load_state_dict({"state": states, "param_groups": groups})
+    trainer.attempts.restore(attempts)
     trainer.steps_done = checkpoint.step

@@ -1,7 +1,8 @@
 """What a person sees of a training: a progress bar, curves in a file, curves in MLflow.
 
-The file has everything. MLflow gets the curves from a thread of its own, so that neither a slow
-nor a dead tracking server holds up a step; what it did not take is counted and reported.
+The file has every step. MLflow gets the curves, and what some utterances sound like, from a thread
+of its own, so that neither a slow nor a dead tracking server holds up a step; what it did not take
+is counted and reported.
 """
 
 import json
@@ -11,7 +12,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
@@ -21,14 +22,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hearloop.hidden_imports import load_mlflow
 from hearloop.training.loop import Step
+from hearloop.training.samples import Sample, picture, table
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-__all__ = ["Bar", "Curves", "progress_bar"]
+__all__ = ["REPORT", "Bar", "Curves", "progress_bar"]
 
 log = logging.getLogger(__name__)
 
+REPORT: Final = "adaptation.md"
+"""What was learnt and forgotten, in the work folder and among the run's artifacts."""
 _EVERY: Final = 10
 """Steps between two points of a curve in MLflow; each is the mean of those in between."""
 _WAIT_SECONDS: Final = 10.0
@@ -36,7 +40,8 @@ _WAIT_SECONDS: Final = 10.0
 _LINE_SECONDS: Final = 10.0
 """Time between two lines of progress where no bar can be drawn."""
 
-Points = tuple[int, dict[str, float]]
+_Send = Callable[["MlflowClient", str], object]
+"""Sends something to a run."""
 
 
 class Curves:
@@ -44,6 +49,7 @@ class Curves:
 
     def __init__(self, path: Path, *, run_id: str | None, tracking_uri: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
         self._file = path.open("a", buffering=1, encoding="utf-8")
         self._steps: list[Step] = []
         self._mlflow = _MlflowThread(run_id, tracking_uri) if run_id else None
@@ -62,6 +68,24 @@ class Curves:
         self._write(number, {"dev_wer": word_error_rate})
         self._send(number, {"dev_wer": word_error_rate})
 
+    def samples(self, number: int, samples: Sequence[Sample], symbols: Sequence[str]) -> None:
+        """Add what some utterances sound like after `number` steps; for MLflow alone."""
+        if not self._mlflow:
+            return
+        name = f"samples/step-{number:06d}"
+        self._mlflow.send(lambda client, run: client.log_text(run, table(samples), f"{name}.md"))
+
+        def draw(client: "MlflowClient", run: str) -> None:
+            client.log_figure(run, picture(samples[0], symbols), f"{name}.png")
+
+        self._mlflow.send(draw)
+
+    def outcome(self, report: str) -> None:
+        """Add what was learnt and forgotten, in Markdown."""
+        self._path.with_name(REPORT).write_text(report, encoding="utf-8")
+        if self._mlflow:
+            self._mlflow.send(lambda client, run: client.log_text(run, report, REPORT))
+
     def close(self) -> int:
         """Wait a little for MLflow; returns how many points it did not take."""
         self._file.close()
@@ -79,8 +103,17 @@ class Curves:
         self._file.write(json.dumps({"step": number, **values}) + "\n")
 
     def _send(self, number: int, values: dict[str, float]) -> None:
-        if self._mlflow:
-            self._mlflow.send((number, values))
+        if not self._mlflow:
+            return
+
+        def log_metrics(client: "MlflowClient", run: str) -> None:
+            from mlflow.entities import Metric
+
+            now = int(time.time() * 1000)
+            points = [Metric(f"train/{name}", one, now, number) for name, one in values.items()]
+            client.log_batch(run, metrics=points)
+
+        self._mlflow.send(log_metrics, len(values))
 
 
 class _MlflowThread:
@@ -88,7 +121,7 @@ class _MlflowThread:
 
     def __init__(self, run_id: str, tracking_uri: str) -> None:
         self._run_id, self._tracking_uri = run_id, tracking_uri
-        self._points: queue.SimpleQueue[Points | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[tuple[int, _Send] | None] = queue.SimpleQueue()
         self._open = 0
         # MLflow's own default is minutes of retries; the next points come in seconds.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -97,12 +130,13 @@ class _MlflowThread:
         self._thread = threading.Thread(target=self._work, name="mlflow-curves", daemon=True)
         self._thread.start()
 
-    def send(self, points: Points) -> None:
-        self._open += len(points[1])
-        self._points.put(points)
+    def send(self, send: _Send, points: int = 1) -> None:
+        """Queue what holds so many points of curves; a text or a picture counts as one."""
+        self._open += points
+        self._waiting.put((points, send))
 
     def close(self) -> int:
-        self._points.put(None)
+        self._waiting.put(None)
         self._thread.join(_WAIT_SECONDS)
         if self._open:
             log.warning(
@@ -118,21 +152,14 @@ class _MlflowThread:
 
         client = MlflowClient(tracking_uri=self._tracking_uri)
         reported = False
-        for number, values in iter(self._points.get, None):
+        for points, send in iter(self._waiting.get, None):
             try:
-                self._log(client, number, values)
-                self._open -= len(values)
+                send(client, self._run_id)
+                self._open -= points
             except Exception as error:  # whatever MLflow raises, training goes on
                 if not reported:
                     log.warning("MLflow at %s refuses curves: %s", self._tracking_uri, error)
                 reported = True
-
-    def _log(self, client: "MlflowClient", number: int, values: dict[str, float]) -> None:
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        metrics = [Metric(f"train/{name}", value, now, number) for name, value in values.items()]
-        client.log_batch(self._run_id, metrics=metrics)
 
 
 class Bar:

@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from hearloop.features import FRAME_SECONDS
 from hearloop.model import Model
 from hearloop.recipe import TrainingConfig
+from hearloop.training.attempts import Attempts
 from hearloop.training.batches import BatchPlan, Example, assemble
 
 __all__ = ["Step", "Trainer", "learning_rate"]
@@ -44,12 +45,17 @@ class Step:
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
-    """Rate of a step counted from 0: a linear warm-up, then half a cosine down to nothing."""
+    """Rate of a step counted from 0: a linear warm-up, then half a cosine down to nothing.
+
+    The same again for each further peak.
+    """
+    attempt, step = divmod(step, config.steps)
+    peak = config.learning_rates[attempt]
     warm_up = max(1, round(_WARM_UP * config.steps))
     if step < warm_up:
-        return config.peak_learning_rate * (step + 1) / warm_up
+        return peak * (step + 1) / warm_up
     done = (step - warm_up) / max(1, config.steps - warm_up)
-    return config.peak_learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+    return peak * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def _device() -> torch.device:
@@ -90,6 +96,7 @@ class Trainer:
         auto = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         self._bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and auto)
         self.steps_done = 0
+        self.attempts = Attempts(self.network, config)
         self._config = config
         self._examples = examples
         self._rank, self._workers = rank, workers
@@ -109,7 +116,11 @@ class Trainer:
     def step(self, *, stop: bool = False) -> Step:
         """Learn from the next batch. `stop`: whether this worker was asked to end."""
         began = time.monotonic()
-        indices = self._plan.batch(self.steps_done)
+        attempt, step = divmod(self.steps_done, self._config.steps)
+        if attempt and not step:
+            self.attempts.begin_next()
+            self.optimiser.state.clear()
+        indices = self._plan.batch(step)
         rate = learning_rate(self._config, self.steps_done)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -119,12 +130,12 @@ class Trainer:
             self.network.architecture,
             self._config.augmentation,
             seed=self._config.seed,
-            step=self.steps_done,
+            step=step,
             rank=self._rank,
             workers=self._workers,
         )
         characters = max(1, sum(len(self._examples[index].ids) for index in indices))
-        self.network.begin_step(self.steps_done)
+        self.network.begin_step(step)
         # What a step draws (dropout, chunks) depends on it alone: a resumed run draws the same.
         torch.manual_seed(hash((self._config.seed, self.steps_done, self._rank)))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
@@ -135,6 +146,7 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT)
         self.optimiser.step()
         self.steps_done += 1
+        self.attempts.after(step + 1)
         summed, stops = self._over_workers(float(loss.detach()), stop)
         return Step(
             number=self.steps_done,

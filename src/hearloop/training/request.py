@@ -106,6 +106,8 @@ class Candidate:
     """WER on the new speech."""
     old_wer: float | None
     """WER on what the base model knew; None without replayed sets."""
+    learning_rate: float | None = None
+    """Peak rate that the new weights were trained with; None of the base."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +123,8 @@ class TrainingSummary:
     """Of the weights that were exported, on the new speech."""
     share: float
     """Share of the new weights in the exported ones."""
+    learning_rate: float | None = None
+    """Peak rate that the exported weights were trained with."""
     candidates: tuple[Candidate, ...]
     before: Candidate | None
     """The base model on the same sets; None when training began with random weights."""
@@ -137,7 +141,11 @@ class TrainingSummary:
     @property
     def forgot(self) -> float | None:
         """By how much the WER on old speech rose."""
-        chosen = next(c for c in self.candidates if c.share == self.share)
+        chosen = next(
+            one
+            for one in self.candidates
+            if (one.share, one.learning_rate) == (self.share, self.learning_rate)
+        )
         if self.before is None or self.before.old_wer is None or chosen.old_wer is None:
             return None
         return chosen.old_wer - self.before.old_wer

@@ -29,10 +29,10 @@ _RT60: Final = (0.1, 0.7)
 _RT60_TILT: Final = (1.1, 1.0, 0.85, 0.65)
 """RT60 from the lowest to the highest quarter of the bins, to the mean: air and cloth take
 high sounds first."""
-_DIRECT_DB: Final = (-6.0, 12.0)
+_DIRECT_DB: Final = (-6.0, 9.0)
 """Range of the direct sound's energy over that of what comes later: across a room to close by."""
-_COLOUR_NATS: Final = 0.3
-"""Standard deviation by which the first echoes make a band louder or softer."""
+_COLOUR_NATS: Final = (0.1, 0.9)
+"""Range of the standard deviation by which the first echoes make a low bin louder or softer."""
 _SNR_DB: Final = (5.0, 35.0)
 _COLOUR: Final = (0.0, 2.5)
 """Exponents by which noise falls with frequency: white, pink, brown, and far voices."""
@@ -86,8 +86,8 @@ def _in_room(powers: _Powers, rng: np.random.Generator) -> _Powers:
         coefficients = np.array([0, 1 - kept], np.float32), np.array([1, -kept], np.float32)
         late[:, bins] = lfilter(*coefficients, powers[:, bins], axis=0)
     late *= _unsteady(len(powers), rng) * np.float32(10 ** (-rng.uniform(*_DIRECT_DB) / 10))
-    colour = np.exp(rng.normal(0.0, _COLOUR_NATS, MEL_BINS)).astype(np.float32)
-    return np.asarray(powers * colour + late)
+    colour = rng.uniform(*_COLOUR_NATS) * _UNSTEADY * rng.standard_normal(MEL_BINS, np.float32)
+    return np.asarray(powers * np.exp(colour, dtype=np.float32) + late)
 
 
 def _noise(powers: _Powers, rng: np.random.Generator) -> _Powers:

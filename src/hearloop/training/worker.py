@@ -29,13 +29,15 @@ from hearloop.model import Model, build
 from hearloop.recipe import TrainingConfig
 from hearloop.tokenizer import Tokenizer
 from hearloop.training import units
-from hearloop.training.adaptation import average, choose, draw
+from hearloop.training.adaptation import average, choose, draw, report
+from hearloop.training.attempts import Weights
 from hearloop.training.batches import Example, noise_examples
 from hearloop.training.checkpoints import Checkpoints, restore
 from hearloop.training.curves import Curves, progress_bar
 from hearloop.training.judging import word_error_rate
 from hearloop.training.loop import Step, Trainer
 from hearloop.training.request import FAILURE, SUMMARY, Candidate, StagedTraining, TrainingSummary
+from hearloop.training.samples import listen
 
 __all__ = ["STOPPED", "Material", "Stopped", "load_material", "run"]
 
@@ -204,6 +206,7 @@ class _Run:
         try:
             self._steps(curves)
             before, candidates = self._candidates()
+            curves.outcome(report(candidates, before, choose(candidates, before)))
         finally:
             lost = curves.close()
         return self._finish(before, candidates, lost)
@@ -213,7 +216,9 @@ class _Run:
         if checkpoint is not None:
             restore(self._trainer, checkpoint)
             self._began -= checkpoint.seconds
-            log.info("training goes on after step %d of %d", checkpoint.step, self._config.steps)
+            log.info(
+                "training goes on after step %d of %d", checkpoint.step, self._config.total_steps
+            )
         if not self._trainer.agreed():
             raise TrainingFailed(
                 f"The workers begin at different steps, this one at {self._trainer.steps_done}: "
@@ -222,12 +227,12 @@ class _Run:
 
     def _steps(self, curves: Curves | None) -> None:
         if curves is None:
-            while self._trainer.steps_done < self._config.steps:
+            while self._trainer.steps_done < self._config.total_steps:
                 if self._trainer.step(stop=self._stop()).stop:
                     raise Stopped
             return
-        with progress_bar(self._config.steps) as bar:
-            while self._trainer.steps_done < self._config.steps:
+        with progress_bar(self._config.total_steps) as bar:
+            while self._trainer.steps_done < self._config.total_steps:
                 step = self._trainer.step(stop=self._stop())
                 curves.step(step)
                 bar.step(step)
@@ -241,8 +246,12 @@ class _Run:
         if step.stop:
             raise Stopped
         every = max(1, round(_DEV_SHARE * self._config.steps))
-        if step.number % every == 0 and step.number < self._config.steps:
+        if step.number % every == 0 and step.number < self._config.total_steps:
             curves.dev(step.number, self._wer(self._material.new_dev))
+            dev, symbols = self._material.new_dev, self._tokenizer.symbols
+            curves.samples(
+                step.number, listen(self._trainer.network, dev, self._tokenizer), symbols
+            )
 
     def _save(self) -> None:
         try:
@@ -268,24 +277,32 @@ class _Run:
         return word_error_rate(self._trainer.network, examples, self._tokenizer)
 
     def _candidates(self) -> tuple[Candidate | None, list[Candidate]]:
-        """Judge the base and each share of the new weights on the development sets."""
-        network = self._trainer.network
-        new = {name: t.clone() for name, t in network.state_dict().items()}
-        if self._base is None:
-            return None, [self._judge(1.0)]
-        network.load_state_dict(self._base)
-        before = self._judge(0.0)
-        candidates = []
-        for share in self._config.average_with_base:
-            network.load_state_dict(average(self._base, new, share))
-            candidates.append(self._judge(share))
+        """Judge the base and what each rate and share gives; the network gets the best weights."""
+        ends = dict(zip(self._config.learning_rates, self._trainer.attempts.ends(), strict=True))
+        before = self._judge(self._base, 0.0, None) if self._base else None
+        shares = self._config.average_with_base if self._base else (1.0,)
+        candidates = [
+            self._judge(self._mixed(new, share), share, rate)
+            for rate, new in ends.items()
+            for share in shares
+        ]
         chosen = choose(candidates, before)
-        network.load_state_dict(average(self._base, new, chosen.share))
+        assert chosen.learning_rate is not None  # only that of the base is None
+        best = self._mixed(ends[chosen.learning_rate], chosen.share)
+        self._trainer.network.load_state_dict(best)
         return before, candidates
 
-    def _judge(self, share: float) -> Candidate:
-        old = self._wer(self._material.old_dev) if self._material.old_dev else None
-        return Candidate(share=share, new_wer=self._wer(self._material.new_dev), old_wer=old)
+    def _mixed(self, new: Weights, share: float) -> Weights:
+        return average(self._base, new, share) if self._base else new
+
+    def _judge(self, weights: Weights, share: float, rate: float | None) -> Candidate:
+        self._trainer.network.load_state_dict(weights)
+        return Candidate(
+            share=share,
+            new_wer=self._wer(self._material.new_dev),
+            old_wer=self._wer(self._material.old_dev) if self._material.old_dev else None,
+            learning_rate=rate,
+        )
 
     def _finish(
         self, before: Candidate | None, candidates: list[Candidate], lost: int
@@ -300,13 +317,14 @@ class _Run:
             training=self._staged.request.digest,
         )
         summary = TrainingSummary(
-            steps=self._config.steps,
+            steps=self._config.total_steps,
             seconds=round(time.monotonic() - self._began, 3),
             audio_seconds_per_second=round(
                 self._audio_seconds / self._step_seconds if self._step_seconds else 0.0, 1
             ),
             dev_wer=chosen.new_wer,
             share=chosen.share,
+            learning_rate=chosen.learning_rate,
             candidates=tuple(candidates),
             before=before,
             checkpoints_failed=self._failed_checkpoints,

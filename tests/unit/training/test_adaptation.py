@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hearloop.training.adaptation import average, choose, draw
+from hearloop.training.adaptation import average, choose, draw, report
 from hearloop.training.request import Candidate
 
 
@@ -47,3 +47,27 @@ def test_the_draw_does_not_depend_on_the_order(ids: set[str], seed: int) -> None
     forwards = {name: name for name in sorted(ids)}
     backwards = {name: name for name in sorted(ids, reverse=True)}
     assert draw(forwards, 3, seed) == draw(backwards, 3, seed)
+
+
+def test_reports_what_was_learnt_and_forgotten() -> None:
+    before = Candidate(share=0.0, new_wer=0.6, old_wer=0.04)
+    tried = [
+        Candidate(share=share, new_wer=new, old_wer=old, learning_rate=rate)
+        for share, new, old, rate in ((0.5, 0.2, 0.045, 1e-3), (1.0, 0.1, 0.06, 2e-3))
+    ]
+    text = report(tried, before, choose(tried, before))
+    assert "|  | 0 | 60.00% | 4.00% | the base |" in text
+    assert "| 0.001 | 0.5 | 20.00% | 4.50% | chosen |" in text
+    assert "| 0.002 | 1 | 10.00% | 6.00% |  |" in text
+    assert "New speech: the WER fell by 40.00%, from 60.00% to 20.00%." in text
+    assert "Old speech: the WER rose by 0.50%, from 4.00% to 4.50%." in text
+
+
+def test_reports_a_first_model_without_anything_to_compare() -> None:
+    only = Candidate(share=1.0, new_wer=0.1, old_wer=None, learning_rate=1e-3)
+    assert "New speech: 10.00%, with nothing to compare." in report([only], None, only)
+
+
+def test_counts_are_not_averaged() -> None:
+    mixed = average({"n": torch.tensor(4)}, {"n": torch.tensor(9)}, 0.5)
+    assert mixed["n"].item() == 9

@@ -1,10 +1,16 @@
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from hearloop.recipe import Augmentation
 from hearloop.training.checkpoints import Checkpoints, restore
-from tests.unit.training.test_loop import trainer
+from tests.unit.training.test_loop import CONFIG, trainer
 
 
 def test_a_restored_trainer_goes_on_bit_by_bit(tmp_path: Path) -> None:
@@ -21,6 +27,52 @@ def test_a_restored_trainer_goes_on_bit_by_bit(tmp_path: Path) -> None:
     assert [resumed.step().loss for _ in range(3)] == expected
     for a, b in zip(original.network.parameters(), resumed.network.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+MANY = replace(
+    CONFIG,
+    steps=4,
+    averaged_checkpoints=2,
+    other_learning_rates=(1e-3,),
+    augmentation=Augmentation(rooms=0.5, noise=0.5, voices=0.5),
+)
+"""Two rates of four steps: eight in all."""
+
+
+def learn(
+    folder: Path, every: int, end: int, losses: dict[int, float]
+) -> Mapping[str, torch.Tensor]:
+    """Resume, save after `every` steps, and stop dead after `end`: what is not saved is lost."""
+    learner, checkpoints = trainer(MANY), Checkpoints(folder, "training")
+    checkpoint = checkpoints.newest()
+    if checkpoint is not None:
+        restore(learner, checkpoint)
+    while learner.steps_done < end:
+        step = learner.step()
+        assert losses.setdefault(step.number, step.loss) == step.loss
+        if step.number % every == 0:
+            checkpoints.save(learner, 0.0)
+    return learner.attempts.tensors()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, torch.Tensor]:
+    return learn(tmp_path_factory.mktemp("one"), 99, MANY.total_steps, {})
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(st.lists(st.integers(1, MANY.total_steps - 1), max_size=3), st.integers(1, 5))
+def test_killed_at_any_steps_it_ends_with_the_same_bits(
+    uninterrupted: Mapping[str, torch.Tensor], kills: list[int], every: int
+) -> None:
+    losses: dict[int, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for end in (*sorted(kills), MANY.total_steps):
+            found = learn(Path(folder), every, end, losses)
+    assert sorted(losses) == list(range(1, MANY.total_steps + 1))
+    assert found.keys() == uninterrupted.keys()
+    for name, weight in uninterrupted.items():
+        torch.testing.assert_close(found[name], weight, rtol=0, atol=0)
 
 
 def test_keeps_the_newest_two(tmp_path: Path) -> None:
