@@ -28,7 +28,7 @@ OVERLAYS: Final = tuple(
     sorted(path.parent.name for path in K8S.glob("overlays/*/kustomization.yaml"))
 )
 OWN_GROUPS: Final = frozenset(
-    {"networking.k8s.io", "rbac.authorization.k8s.io", "scheduling.k8s.io"}
+    {"networking.k8s.io", "rbac.authorization.k8s.io", "scheduling.k8s.io", "storage.k8s.io"}
 )
 """Groups of Kubernetes itself that have a dot; any other with one is somebody's custom resource."""
 

@@ -136,6 +136,11 @@ install_kserve() {
         --set-string "kserve.controller.gateway.domain=$(domain)"
 }
 
+# A cluster on one machine has a class of volumes already.
+if [[ $overlay != local ]]; then
+    kubectl apply -f "$here/storage.yaml"
+fi
+
 while read -r platform; do
     echo "== $platform"
     "install_$platform" </dev/null

@@ -179,11 +179,24 @@ def test_the_installer_asks_for_each_platform_once_and_in_order(
         assert pinned[platform.upper().replace("-", "_")] in told, platform
     domain = {"local": "localhost", "staging": "staging.example.com", "production": "example.com"}
     assert f"kserve.controller.gateway.domain={domain[overlay]}\n" in told
+    assert (f"kubectl apply -f {PLATFORMS}/storage.yaml" in told) is (overlay != "local")
     if overlay != "local":
+        assert told.startswith("kubectl apply -f "), "volumes before who asks for them"
         for role in ("external-secrets", "cluster-autoscaler"):
             assert f"role/hearloop-{overlay}-{role}" in told
         assert f"autoDiscovery.clusterName=hearloop-{overlay} " in told
         assert "awsRegion=eu-central-1 " in told
+
+
+def test_prometheus_remembers_the_weeks_that_the_bands_look_back() -> None:
+    (storage,) = yaml.safe_load_all((PLATFORMS / "storage.yaml").read_text())
+    assert list(check.problems(storage, None)) == []
+    assert storage["provisioner"] == "ebs.csi.aws.com"
+    spec = values("prometheus")["prometheus"]["prometheusSpec"]
+    bands = (check.K8S.parent / "monitoring" / "rules" / "anomalies.yaml").read_text()
+    oldest = max(int(days) for days in re.findall(r"offset (\d+)d", bands)) + 2
+    assert int(spec["retention"].removesuffix("d")) >= oldest
+    assert spec["storageSpec"]["volumeClaimTemplate"]["spec"]["resources"]["requests"]["storage"]
 
 
 def test_an_unknown_overlay_is_refused() -> None:
