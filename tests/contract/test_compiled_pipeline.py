@@ -12,7 +12,9 @@ import yaml
 
 from components import GPU_IMAGE, IMAGE
 from hearloop.config import Settings
+from hearloop.launchers import KfpLauncher
 from pipelines.placement import PLACEMENTS, SECRETS, SETTINGS
+from tests.integration.kfp_api import kfp_api
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
@@ -204,6 +206,27 @@ def test_a_scheduled_run_is_named_by_the_server(folder: Path) -> None:
     assert set(pipeline["root"]["inputDefinitions"]["parameters"]) == {"recipe"}
     ingest = pipeline["root"]["dag"]["tasks"]["ingest"]["inputs"]["parameters"]["run_id"]
     assert ingest == {"runtimeValue": {"constant": "{{$.pipeline_job_resource_name}}"}}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning:kfp", "ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # kfp leaves its connections open
+@pytest.mark.parametrize("name", ["run.json", "schedule.json"])
+def test_a_server_is_asked_what_was_reviewed(folder: Path, name: str) -> None:
+    """KFP's IR has no place for service account and schedule: they come with the request."""
+    with kfp_api() as server:
+        account = Settings().kfp_service_account
+        if name == "run.json":
+            package = folder / "continuous_learning.yaml"
+            KfpLauncher(server.url, package, service_account=account).launch("retrain-1", "{}")
+            (asked,) = server.runs
+        else:
+            package = folder / "scheduled_learning.yaml"
+            launcher = KfpLauncher(server.url, package, service_account=account)
+            launcher.schedule("weekly", "{}", "0 0 3 * * 1")
+            (asked,) = server.schedules
+    sent = asked.pop("pipeline_spec")
+    assert sent.keys() == {"pipeline_spec", "platform_spec"}, "what Kubernetes needs goes too"
+    assert asked == json.loads((GOLDEN / name).read_text())
 
 
 def test_every_decision_of_the_judge_has_a_branch(compiled: tuple[Document, Document]) -> None:
