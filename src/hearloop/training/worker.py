@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -15,31 +15,28 @@ from typing import Final
 import numpy as np
 import torch
 
-from hearloop import feature_archive
-from hearloop.architecture import sample_rows, sized
+from hearloop.architecture import sized
 from hearloop.bundle import Bundle, verify
 from hearloop.config import Settings
 from hearloop.errors import ConfigurationError, ServiceUnavailable, TrainingFailed
 from hearloop.export import load_network, write_bundle
 from hearloop.families import Family, RnnCtc, Wav2Vec2Ctc
-from hearloop.feature_archive import ArchivedUtterance
-from hearloop.features import MEL_BINS, log_mel
 from hearloop.files import write_atomically
 from hearloop.model import Model, build
 from hearloop.recipe import TrainingConfig
-from hearloop.tokenizer import Tokenizer
 from hearloop.training import units
-from hearloop.training.adaptation import average, choose, draw, report
+from hearloop.training.adaptation import average, choose, report
 from hearloop.training.attempts import Weights
-from hearloop.training.batches import Example, noise_examples
+from hearloop.training.batches import Example
 from hearloop.training.checkpoints import Checkpoints, restore
 from hearloop.training.curves import Curves, progress_bar
 from hearloop.training.judging import word_error_rate
 from hearloop.training.loop import Step, Trainer
+from hearloop.training.material import load_material
 from hearloop.training.request import FAILURE, SUMMARY, Candidate, StagedTraining, TrainingSummary
 from hearloop.training.samples import listen
 
-__all__ = ["STOPPED", "Material", "Stopped", "load_material", "run"]
+__all__ = ["STOPPED", "Stopped", "run"]
 
 log = logging.getLogger(__name__)
 
@@ -49,59 +46,10 @@ _CHECKPOINT_STEPS: Final = 100
 """Steps between checkpoints: 10 s of work are lost at most, and 0.1 s is spent on each."""
 _DEV_SHARE: Final = 0.2
 """Share of the steps between two looks at the development set."""
-_NOISE_SHARE: Final = 0.05
-"""Noise without speech, relative to the number of utterances."""
 
 
 class Stopped(Exception):
     """SIGTERM came; the state was saved."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Material:
-    """What a training learns from and what it is judged on meanwhile."""
-
-    train: list[Example]
-    new_dev: list[Example]
-    old_dev: list[Example]
-
-
-def load_material(staged: StagedTraining, tokenizer: Tokenizer) -> Material:
-    """Read the feature sets into memory and mix them as the configuration says.
-
-    Raises ConfigurationError when there is nothing to learn from or to judge on.
-    """
-    config = staged.request.config
-    utterances: dict[tuple[str, str], dict[str, ArchivedUtterance]] = {}
-    for feature_set, shards in zip(staged.request.sets, staged.shards, strict=True):
-        for utterance in feature_archive.read(shards):
-            part = utterances.setdefault((feature_set.role, utterance.split), {})
-            part[utterance.id] = utterance
-
-    def examples(role: str, split: str) -> list[Example]:
-        return [_example(one, tokenizer) for one in utterances.get((role, split), {}).values()]
-
-    new, new_dev = examples("new", "train"), examples("new", "dev")
-    for split, found in (("train", new), ("dev", new_dev)):
-        if not found:
-            raise ConfigurationError(
-                f"The new feature sets hold no {split} utterances; a training needs both train "
-                "and dev speech, change the corpora of the recipe."
-            )
-    replayed = draw(utterances.get(("replay", "train"), {}), config.replay_utterances, config.seed)
-    train = new * config.corpus_repeats + [_example(one, tokenizer) for one in replayed]
-    features = log_mel if train[0].features.shape[1] == MEL_BINS else sample_rows
-    noise = noise_examples(round(_NOISE_SHARE * len(train)), config.seed, features)
-    return Material(train=train + noise, new_dev=new_dev, old_dev=examples("replay", "dev"))
-
-
-def _example(utterance: ArchivedUtterance, tokenizer: Tokenizer) -> Example:
-    return Example(
-        id=utterance.id,
-        features=utterance.features,
-        ids=tuple(tokenizer.encode(utterance.text)),
-        text=utterance.text,
-    )
 
 
 def run(
