@@ -6,10 +6,13 @@ import threading
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
+from PIL import Image
 
-from hearloop.training.curves import Curves, progress_bar
+from hearloop.training.curves import REPORT, Curves, progress_bar
 from hearloop.training.loop import Step
+from hearloop.training.samples import Sample
 
 
 def step(number: int) -> Step:
@@ -20,6 +23,17 @@ def step(number: int) -> Step:
         audio_seconds=24.0,
         seconds=0.5,
         stop=False,
+    )
+
+
+def heard(text: str, said: str) -> Sample:
+    """Features and probabilities of three seconds."""
+    rng = np.random.default_rng(0)
+    return Sample(
+        text=said,
+        heard=text,
+        features=rng.normal(-6, 2, (300, 80)).astype(np.float32),
+        probabilities=rng.dirichlet(np.ones(8), 75).astype(np.float32),
     )
 
 
@@ -35,14 +49,22 @@ def run(tmp_path: Path) -> tuple[str, str]:
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # MLflow's use of SQLAlchemy
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # and its connections to SQLite
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_mlflow_gets_the_curves(run: tuple[str, str], tmp_path: Path) -> None:
+def test_mlflow_gets_curves_samples_and_the_report(run: tuple[str, str], tmp_path: Path) -> None:
     uri, run_id = run
     curves = Curves(tmp_path / "curves.jsonl", run_id=run_id, tracking_uri=uri)
     for number in range(1, 26):
         curves.step(step(number))
     curves.dev(20, 0.25)
+    curves.samples(20, [heard("при вет", "привет")], ("п", "р", "и", "в", "е", "т", " "))
+    curves.outcome("learnt much\n")
     assert curves.close() == 0
     client = mlflow.MlflowClient(uri)
+    shown = tmp_path / "artifacts" / run_id / "artifacts"
+    assert "| привет | при вет |" in (shown / "samples/step-000020.md").read_text()
+    with Image.open(shown / "samples/step-000020.png") as picture:
+        assert picture.size == (1200, 700)
+        assert len(set(picture.convert("L").tobytes())) > 50  # something is drawn
+    assert (shown / REPORT).read_text() == (tmp_path / REPORT).read_text() == "learnt much\n"
     losses = client.get_metric_history(run_id, "train/loss")
     assert [point.step for point in losses] == [10, 20]
     assert losses[1].value == pytest.approx(sum(1 / n for n in range(11, 21)) / 10)
