@@ -503,6 +503,8 @@ def test_metrics_that_decide_are_exported(
             # Servers and members export the same gauge; each is scaled by its own streams.
             assert "live_streams" not in query or f'container="{container}"' in query
     assert set(tallies.ANSWERED) <= there[tallies.REQUESTS]["outcome"]
+    (calls,) = (pod for pod in cloud.pods() if pod.name == "hearloop-calls")
+    assert [one["name"] for one in calls.containers] == [tallies.OTHERS]
 
 
 def test_train_jobs_find_their_runtime(overlay: Overlay, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What docs/operate and the runbooks tell people to type and to read exists."""
+"""What docs/operate, k8s/README.md and the runbooks tell people to type and to read exists."""
 
 import re
 from collections.abc import Iterator
@@ -10,7 +10,11 @@ import typer.main
 from hearloop import cli
 from pipelines import __main__ as pipelines
 
-PAGES = sorted([*Path("docs/operate").glob("*.md"), *Path("monitoring/runbooks").glob("*.md")])
+PAGES = [
+    Path("k8s/README.md"),
+    *sorted(Path("docs/operate").glob("*.md")),
+    *sorted(Path("monitoring/runbooks").glob("*.md")),
+]
 
 FOLDERS = ("docs", "images", "k8s", "monitoring", "serving", "src", "terraform", "tests", "demo")
 """Where a path in backquotes leads into the repository."""

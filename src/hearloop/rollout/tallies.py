@@ -14,12 +14,16 @@ import httpx
 from hearloop.errors import ServiceUnavailable
 from hearloop.rollout.rule import Tally
 
-__all__ = ["CALLS", "REQUESTS", "PrometheusTallies", "increase"]
+__all__ = ["CALLS", "OTHERS", "REQUESTS", "PrometheusTallies", "increase"]
 
 REQUESTS: Final = "hearloop_requests_total"
 """Counter of the model server: utterances by version and outcome."""
 CALLS: Final = "hearloop_calls_total"
 """Counter of the model server: calls by version; `failed` and `empty` ones are `begun` ones too."""
+
+OTHERS: Final = "calls"
+"""Container of those that hear calls through Kafka, by the stable version alone: they count too,
+and what they count is no baseline for a canary."""
 
 QUERY_SECONDS: Final = 10.0
 
@@ -57,7 +61,8 @@ class PrometheusTallies:
         Raises ServiceUnavailable.
         """
         window = max(0.0, self.now() - moment) + OLDEST_SECONDS
-        labels = f'__name__=~"{REQUESTS}|{CALLS}",namespace="{self._namespace}"'
+        ours = f'namespace="{self._namespace}",container!="{OTHERS}"'
+        labels = f'__name__=~"{REQUESTS}|{CALLS}",{ours}'
         counts: dict[str, dict[str, int]] = {version: defaultdict(int) for version in versions}
         for series in self._query(f"{{{labels}}}[{window:.0f}s]"):
             version = series["metric"].get("version")
