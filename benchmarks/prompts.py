@@ -57,10 +57,10 @@ VOICES: Final = SyntheticCorpus(
 PHRASES: Final = {"train": 24, "dev": 4}
 """Of prose, by each voice: about two hours."""
 BASE: Final = TrainingConfig(
-    steps=2400, averaged_checkpoints=5, augmentation=Augmentation(noise=0.2, voices=0.5)
+    steps=1400, averaged_checkpoints=5, augmentation=Augmentation(noise=0.2, voices=0.5)
 )
 ADAPTED: Final = TrainingConfig(
-    steps=1000,
+    steps=600,
     peak_learning_rate=1.5e-3,
     warm_start=True,
     replay_utterances=600,

@@ -19,6 +19,7 @@ from rich.text import Text
 from hearloop import composition, microphone
 from hearloop.client import Answer, Client
 from hearloop.config import Settings
+from hearloop.datasets import open_snapshot
 from hearloop.decoding import Word
 from hearloop.errors import ConfigurationError, HearloopError, InvalidInput
 from hearloop.lineage import DatasetUse, Lineage
@@ -128,6 +129,26 @@ def lineage(
         print(found.to_json())
     else:
         Console().print(_lineage_table(found))
+
+
+@app.command()
+def export(
+    snapshot: Annotated[str, typer.Argument(help="Digest of a snapshot, as `lineage` lists them.")],
+    form: Annotated[str, typer.Argument(help="kaldi, lhotse, nemo or shar.")],
+    target: Annotated[str, typer.Argument(help="A folder, or a prefix `s3://bucket/…`.")],
+) -> None:
+    """Write a snapshot's speech for another toolkit; a folder corpus reads each of them too."""
+    from hearloop.exchange import FORMATS
+    from hearloop.exchange import export as write
+
+    known = next((one for one in FORMATS if one == form), None)
+    if known is None:
+        raise ConfigurationError(f"There is no format {form!r}; name one of {', '.join(FORMATS)}.")
+    settings = Settings()
+    objects = composition.objects(settings)
+    found = open_snapshot(snapshot, objects, settings.buckets.snapshots)
+    count = write(found, known, target, objects=objects, cache=settings.cache)
+    print(f"{count} utterances of snapshot {found.digest[:12]} are in {target}.")
 
 
 @app.command()

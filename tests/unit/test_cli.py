@@ -9,6 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from hearloop import cli, composition
+from hearloop.config import Settings
+from hearloop.datasets import write_snapshot
 from hearloop.errors import (
     ConfigurationError,
     InvalidInput,
@@ -18,6 +20,7 @@ from hearloop.errors import (
 )
 from hearloop.lineage import CorrectionRange, DatasetUse, Lineage
 from hearloop.rollout import Traffic
+from hearloop.testing import InMemoryObjects
 
 runner = CliRunner()
 
@@ -129,9 +132,10 @@ class _Server(BaseHTTPRequestHandler):
         self.end_headers()
         answer = {
             "text": "hello", "confidence": 0.93, "model_version": "2", "request_id": "r-1",
-            "duration": 0.5,
+            "duration": 0.5, "type": "transcript.text.done",
         }  # fmt: skip
-        self.wfile.write(json.dumps(answer).encode() if self.status == 200 else b"why")
+        event = f"data: {json.dumps(answer)}\n\n"
+        self.wfile.write(event.encode() if self.status == 200 else b"why")
 
     def log_message(self, *_: object) -> None:
         """Silent."""
@@ -187,3 +191,18 @@ def test_a_server_that_is_away_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     result = runner.invoke(cli.app, ["transcribe", str(recording)])
     assert isinstance(result.exception, ServiceUnavailable)
     assert "http://127.0.0.1:9" in str(result.exception)
+
+
+def test_a_snapshot_is_written_for_another_toolkit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = InMemoryObjects()
+    monkeypatch.setattr(composition, "objects", lambda settings: objects)
+    bucket = Settings().buckets.snapshots
+    snapshot = write_snapshot([], [], recipe=[], objects=objects, bucket=bucket)
+    written = runner.invoke(cli.app, ["export", snapshot.digest, "nemo", str(tmp_path)])
+    assert written.exit_code == 0, written.output
+    assert "0 utterances" in written.output
+    refused = runner.invoke(cli.app, ["export", snapshot.digest, "mp3", str(tmp_path)])
+    assert isinstance(refused.exception, ConfigurationError)
+    assert "kaldi, lhotse, nemo, shar" in str(refused.exception)

@@ -6,8 +6,8 @@ https://kaldi-asr.org/doc/data_prep.html
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from hearloop.audio import SAMPLE_RATE, Audio, Limits, Samples, decode, encode_flac
 from hearloop.corpora.places import Place
+from hearloop.corpora.recordings import Recordings, Span
 from hearloop.corpora.splits import split_of
 from hearloop.corpora.utterance import UNDATED, Rejected, Utterance
 from hearloop.errors import InvalidAudio, InvalidInput, NotFound
@@ -15,19 +15,13 @@ from hearloop.recipe import Split
 
 __all__ = ["utterances"]
 
-_RECORDING = Limits(bytes=2**30, seconds=3600.0)
-"""A recording that segments are cut from: an hour is 230 MB of samples, and one is held."""
-
-_SLACK_SECONDS = 0.02
-"""Aligners round the end of a segment up to the next frame."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class _Segment:
     """Where an utterance is: a recording, and from when to when in seconds unless it is all."""
 
     recording: str
-    span: tuple[float, float] | None
+    span: Span | None
 
 
 def utterances(
@@ -41,7 +35,7 @@ def utterances(
     texts = dict(_lines(folder, "text"))
     speakers = dict(_lines(folder, "utt2spk")) if folder.exists("utt2spk") else {}
     segmented = folder.exists("segments")
-    found = _Recordings(folder, recordings)
+    found = Recordings(folder)
     lines = _lines(folder, "segments" if segmented else "wav.scp")
     # Segments of one recording follow each other, so that it is decoded once.
     for name, line in sorted(lines, key=lambda line: (line[1].split()[:1], line[0])):
@@ -52,7 +46,7 @@ def utterances(
             segment = _segment(name, line) if segmented else _Segment(recording=name, span=None)
             yield Utterance(
                 id=name.replace("/", "-"),
-                audio=found.cut(segment),
+                audio=found.cut(_location(recordings, segment.recording), segment.span),
                 text=texts[name],
                 speaker=speaker,
                 split=split or split_of(f"folder/{speaker}", dev=shares[0], test=shares[1]),
@@ -84,35 +78,14 @@ def _segment(name: str, line: str) -> _Segment:
     return _Segment(recording=recording, span=span)
 
 
-class _Recordings:
-    """The recordings of a wav.scp, the last one kept decoded."""
-
-    def __init__(self, folder: Place, locations: Mapping[str, str]) -> None:
-        self._folder = folder
-        self._locations = locations
-        self._last: tuple[str, Audio] | None = None
-
-    def cut(self, segment: _Segment) -> bytes:
-        """The encoded audio of a segment. Raises NotFound or InvalidAudio."""
-        location = self._locations.get(segment.recording)
-        if not location:
-            raise NotFound(f"Recording {segment.recording} has no line in wav.scp; write one.")
-        if location.endswith("|"):
-            raise InvalidAudio(
-                f"Recording {segment.recording} is made by the command {location!r}, and commands "
-                "are not run; store its output as a file."
-            )
-        if segment.span is None:
-            return self._folder.read_audio(location)
-        return encode_flac(self._span(segment.recording, location, segment.span))
-
-    def _span(self, name: str, location: str, span: tuple[float, float]) -> Samples:
-        if self._last is None or self._last[0] != name:
-            body = self._folder.read_audio(location, _RECORDING)
-            self._last = name, decode(body, limits=_RECORDING)
-        audio = self._last[1]
-        if span[1] > audio.seconds + _SLACK_SECONDS:
-            raise InvalidAudio(
-                f"Recording {name} lasts {audio.seconds:.2f} s and a segment ends at {span[1]} s."
-            )
-        return audio.samples[slice(*(round(second * SAMPLE_RATE) for second in span))]
+def _location(recordings: Mapping[str, str], name: str) -> str:
+    """Where a recording is. Raises NotFound, or InvalidAudio where a command makes it."""
+    location = recordings.get(name)
+    if not location:
+        raise NotFound(f"Recording {name} has no line in wav.scp; write one.")
+    if location.endswith("|"):
+        raise InvalidAudio(
+            f"Recording {name} is made by the command {location!r}, and commands are not run; "
+            "store its output as a file."
+        )
+    return location

@@ -41,6 +41,10 @@ class Place:
             ) from error
         return body.decode("utf-8-sig", errors="replace").replace("\r\n", "\n")
 
+    def read_bytes(self, name: str) -> bytes:
+        """A whole file. Raises NotFound."""
+        return self._read(name)
+
     def read_audio(self, name: str, limits: Limits | None = None) -> bytes:
         """A recording that `audio.decode` reads without being told its codec.
 
