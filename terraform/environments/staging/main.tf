@@ -42,7 +42,7 @@ module "platform" {
     cache            = { node_type = "cache.t4g.small", nodes = 1 }
 
     node_groups = {
-      cpu = { instance_types = ["m7i.large"], least = 2, most = 5 }
+      cpu = { instance_types = ["m7i.xlarge"], least = 3, most = 6 }
       gpu = { instance_types = ["g5.xlarge", "g4dn.xlarge"], least = 0, most = 1, disk_gb = 100, gpu = true, spot = true }
     }
   }
