@@ -34,7 +34,7 @@ class RnnCtc:
 class ConformerCtc:
     """A streaming Conformer (arXiv 2005.08100, 2012.05481), for GPUs and hundreds of hours.
 
-    The defaults have 30 million weights; hidden 512, layers 17 and heads 8 have 110 million.
+    The defaults have 25 million weights; hidden 512, layers 18 and heads 8 have 110 million.
     """
 
     kind: Literal["conformer_ctc"] = "conformer_ctc"

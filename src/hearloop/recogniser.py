@@ -46,7 +46,7 @@ class Recogniser:
         self.bundle = bundle
         self.graph = graph
         self.tokenizer = tokenizer
-        self._rescorer = rescorer
+        self.rescorer = rescorer
 
     @classmethod
     def load(cls, directory: Path, precision: Precision = "fp32") -> "Recogniser":
@@ -84,8 +84,8 @@ class Recogniser:
         self, recordings: Sequence[Matrix], *, hotwords: Sequence[Hotword] = ()
     ) -> list[Transcript]:
         """As `transcribe_many`, of what `features` gives."""
-        if self._rescorer:
-            return self._rescored(recordings, self._rescorer, hotwords)
+        if self.rescorer:
+            return self._rescored(recordings, self.rescorer, hotwords)
         log_probs = self.log_probs(recordings)
         if not hotwords:
             return [decoding.transcribe(matrix, self.tokenizer) for matrix in log_probs]

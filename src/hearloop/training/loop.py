@@ -3,20 +3,22 @@
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Dataset
 
 from hearloop.features import FRAME_SECONDS
 from hearloop.model import Model
 from hearloop.recipe import TrainingConfig
 from hearloop.training.attempts import Attempts
-from hearloop.training.batches import BatchPlan, Example, assemble
+from hearloop.training.batches import Batch, BatchPlan, Example, assemble
 
 __all__ = ["Step", "Trainer", "learning_rate"]
 
@@ -76,6 +78,16 @@ class _Loss(nn.Module):
         return self.network.loss(*batch)
 
 
+class _Made(Dataset[Batch]):
+    """Batches by step, for processes that make them while a GPU computes."""
+
+    def __init__(self, make: Callable[[int], Batch]) -> None:
+        self._make = make
+
+    def __getitem__(self, step: int) -> Batch:
+        return self._make(step)
+
+
 class Trainer:
     """Network, optimiser and batch plan of one worker; all that a step needs."""
 
@@ -87,8 +99,17 @@ class Trainer:
         *,
         rank: int = 0,
         workers: int = 1,
+        loaders: int | None = None,
     ) -> None:
+        """`loaders`: processes that make batches; None has some beside a GPU, else there are none.
+
+        They change nothing but the speed.
+        """
         self.device = _device()
+        if loaders is None:
+            spare = len(os.sched_getaffinity(0)) // workers - 1
+            loaders = max(1, spare) if self.device.type == "cuda" else 0
+        self._loaders = loaders
         self.network = network.to(self.device).train()
         if self.device.type == "cuda":
             torch.set_float32_matmul_precision("high")
@@ -103,7 +124,11 @@ class Trainer:
         lengths = [len(example.features) for example in examples]
         self._lengths = lengths
         frames = round(config.batch_seconds / FRAME_SECONDS)
-        self._plan = BatchPlan(lengths, frames=frames, seed=config.seed)
+        shards = [getattr(example.features, "shard", None) for example in examples]
+        streamed = any(shard is not None for shard in shards)
+        self._plan = BatchPlan(
+            lengths, frames=frames, seed=config.seed, shards=shards if streamed else None
+        )
         self._loss: nn.Module = _Loss(network)
         if workers > 1:
             self._loss = DistributedDataParallel(
@@ -124,16 +149,7 @@ class Trainer:
         rate = learning_rate(self._config, self.steps_done)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        batch = assemble(
-            self._examples,
-            indices,
-            self.network.architecture,
-            self._config.augmentation,
-            seed=self._config.seed,
-            step=step,
-            rank=self._rank,
-            workers=self._workers,
-        )
+        batch = next(self._batches)
         characters = max(1, sum(len(self._examples[index].ids) for index in indices))
         self.network.begin_step(step)
         # What a step draws (dropout, chunks) depends on it alone: a resumed run draws the same.
@@ -155,6 +171,28 @@ class Trainer:
             audio_seconds=sum(self._lengths[index] for index in indices) * FRAME_SECONDS,
             seconds=time.monotonic() - began,
             stop=stops,
+        )
+
+    @cached_property
+    def _batches(self) -> Iterator[Batch]:
+        """The batches from this step on, which no other step asks for: each is made once."""
+        steps = range(self.steps_done, self._config.total_steps)
+        if not self._loaders:
+            return map(self._batch, steps)
+        return iter(DataLoader(_Made(self._batch), None, sampler=steps, num_workers=self._loaders))
+
+    def _batch(self, step: int) -> Batch:
+        """This worker's part of a step's batch; steps of all attempts, from 0."""
+        step %= self._config.steps
+        return assemble(
+            self._examples,
+            self._plan.batch(step),
+            self.network.architecture,
+            self._config.augmentation,
+            seed=self._config.seed,
+            step=step,
+            rank=self._rank,
+            workers=self._workers,
         )
 
     def agreed(self) -> bool:

@@ -11,7 +11,7 @@ from hearloop.training.loop import Trainer, learning_rate
 CONFIG = TrainingConfig(steps=200, batch_seconds=4.0, peak_learning_rate=1e-2)
 
 
-def trainer(config: TrainingConfig = CONFIG) -> Trainer:
+def trainer(config: TrainingConfig = CONFIG, *, loaders: int = 0) -> Trainer:
     """Two kinds of sound, two characters."""
     torch.manual_seed(0)
     architecture = Architecture(vocabulary=3, front_channels=8, hidden=16, layers=1)
@@ -26,7 +26,7 @@ def trainer(config: TrainingConfig = CONFIG) -> Trainer:
     network = Network(architecture)
     network.mean -= 6.0
     network.deviation *= 4.0
-    return Trainer(network, examples, config)
+    return Trainer(network, examples, config, loaders=loaders)
 
 
 def test_the_rate_rises_to_its_peak_and_falls_to_nothing() -> None:
@@ -64,3 +64,15 @@ def test_a_wish_to_stop_is_passed_on() -> None:
     learner = trainer()
     assert not learner.step().stop
     assert learner.step(stop=True).stop
+
+
+def test_other_processes_make_the_same_batches() -> None:
+    """As they do beside a GPU; also after a resume, from the step where it goes on."""
+    alone, helped = trainer(), trainer(loaders=1)
+    losses = [alone.step().loss for _ in range(4)]
+    assert [helped.step().loss for _ in range(2)] == losses[:2]
+    resumed = trainer(loaders=1)
+    resumed.network.load_state_dict(helped.network.state_dict())
+    resumed.optimiser.load_state_dict(helped.optimiser.state_dict())
+    resumed.steps_done = 2
+    assert [resumed.step().loss for _ in range(2)] == losses[2:]
