@@ -1,6 +1,8 @@
 """The outermost layer: each request gets an id and passes the gate; no body is without bound."""
 
 import uuid
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -8,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hearloop.errors import HearloopError
 from serving.access import Gate
 from serving.caller import REQUEST_ID, TENANT, Caller
-from serving.refusals import TooLarge, answer
+from serving.refusals import Busy, TooLarge, answer
 
 __all__ = ["Boundary"]
 
@@ -17,12 +19,26 @@ DISCARDED = 4
 """How often the largest body is read beyond itself before its sender is cut off."""
 
 
-class Boundary:
-    """ASGI middleware. `largest`: bytes of a body that is still read."""
+MOST_LARGE = 6
+"""Large bodies at once: what waits for its turn, and the disk that it takes meanwhile."""
 
-    def __init__(self, app: ASGIApp, largest: int, gate: Gate) -> None:
+_NONE: Mapping[str, int] = MappingProxyType({})
+
+
+class Boundary:
+    """ASGI middleware.
+
+    `largest`: bytes of a body that is still read; `of_routes`: of those whose bodies lie in files,
+    by path. At most MOST_LARGE of these are taken in at once.
+    """
+
+    def __init__(
+        self, app: ASGIApp, largest: int, gate: Gate, of_routes: Mapping[str, int] = _NONE
+    ) -> None:
         self._app = app
         self._largest = largest
+        self._of_routes = of_routes
+        self._large = 0
         self._gate = gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,9 +56,9 @@ class Boundary:
             admitted = await self._gate.admit(method, scope["path"], headers)
             headers.update(self._gate.written(admitted, headers))
             scope.setdefault("state", {})["admitted"] = admitted
-            self._check_length(headers)
+            large = self._check_length(headers, scope["path"])
         except HearloopError as error:
-            if isinstance(error, TooLarge):
+            if isinstance(error, TooLarge | Busy):
                 await self._discard(receive)
             await answer(error, scope["path"])(scope, receive, _naming(send, request_id))
             return
@@ -50,9 +66,14 @@ class Boundary:
         if live:
             await self._app(scope, receive, send)
         else:
-            await self._bounded(scope, receive, _naming(send, request_id))
+            self._large += large
+            try:
+                most = self._of_routes[scope["path"]] if large else self._largest
+                await self._bounded(scope, receive, _naming(send, request_id), most)
+            finally:
+                self._large -= large
 
-    async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _bounded(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
         """Run the application; a body that outgrows the bound is answered with 413 instead."""
         read, more = 0, True
 
@@ -61,21 +82,21 @@ class Boundary:
             message = await receive()
             read += len(message.get("body", b""))
             more = bool(message.get("more_body"))
-            return message if read <= self._largest else {"type": "http.disconnect"}
+            return message if read <= most else {"type": "http.disconnect"}
 
         async def unless_refused(message: Message) -> None:
-            if read <= self._largest:
+            if read <= most:
                 await send(message)
 
         try:
             await self._app(scope, counting, unless_refused)
         except Exception:
-            if read <= self._largest:
+            if read <= most:
                 raise
-        if read > self._largest:
+        if read > most:
             if more:
                 await self._discard(receive)
-            await answer(self._too_large("more"), scope["path"])(scope, receive, send)
+            await answer(_too_large("more", most), scope["path"])(scope, receive, send)
 
     async def _discard(self, receive: Receive) -> None:
         """Read on for a while: who is still sending would not see the answer."""
@@ -86,16 +107,25 @@ class Boundary:
                 return
             read += len(message["body"])
 
-    def _check_length(self, headers: Headers) -> None:
-        length = headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self._largest:
-            raise self._too_large(length)
+    def _check_length(self, headers: Headers, path: str) -> bool:
+        """Whether the body is to be one of the large ones. Raises TooLarge, Busy."""
+        given = headers.get("content-length", "")
+        length = int(given) if given.isdecimal() else 0
+        most = self._of_routes.get(path, self._largest)
+        if length > most:
+            raise _too_large(given, most)
+        if length > self._largest and self._large >= MOST_LARGE:
+            raise Busy(
+                f"{self._large} long recordings are being taken in; try again in a minute.",
+                retry_after_s=60.0,
+            )
+        return length > self._largest
 
-    def _too_large(self, length: str) -> TooLarge:
-        return TooLarge(
-            f"The body has {length} bytes where {self._largest} are taken; send shorter audio, "
-            "or compress it."
-        )
+
+def _too_large(length: str, most: int) -> TooLarge:
+    return TooLarge(
+        f"The body has {length} bytes where {most} are taken; send shorter audio, or compress it."
+    )
 
 
 def _naming(send: Send, request_id: str) -> Send:

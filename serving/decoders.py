@@ -7,11 +7,15 @@ import queue
 import socket
 import subprocess
 import sys
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import send_handle
+from typing import BinaryIO
 
 import numpy as np
 
-from hearloop.audio import Audio, Limits
+from hearloop.audio import Audio, Limits, Samples, TooLong
 from hearloop.errors import InvalidAudio
 from serving.decoder import RATE
 
@@ -45,12 +49,24 @@ class _Decoder:
     def decode(self, body: bytes) -> Audio:
         """Raises InvalidAudio; EOFError, OSError or TimeoutError when the process fails."""
         self._jobs.send_bytes(body)
-        answer = self._receive()
-        if answer[:1] == b"-":
-            raise InvalidAudio(answer[1:].decode())
-        (rate,) = RATE.unpack(answer[1:])
+        (rate,) = RATE.unpack(self._heard())
         samples = np.frombuffer(self._receive(), np.float32)
         return Audio(samples=samples, source_rate=rate)
+
+    def blocks(self, file: BinaryIO) -> Iterator[Samples]:
+        """The samples of a long recording; raises as `decode`."""
+        self._jobs.send_bytes(b"")
+        send_handle(self._jobs, file.fileno(), self.process.pid)
+        while block := self._heard():
+            yield np.frombuffer(block, np.float32)
+
+    def _heard(self) -> bytes:
+        """What follows the `+` of an answer; empty at the end of a long one."""
+        answer = self._receive()
+        if answer[:1] in (b"-", b">"):
+            kind = TooLong if answer[:1] == b">" else InvalidAudio
+            raise kind(answer[1:].decode())
+        return answer[1:]
 
     def _receive(self) -> bytes:
         if not self._jobs.poll(WALL_SECONDS):
@@ -75,17 +91,35 @@ class Decoders:
     def decode(self, body: bytes) -> Audio:
         """Samples of an encoded recording. Raises InvalidAudio."""
         if len(body) > Limits().bytes:  # the process would not read it
-            raise InvalidAudio(
+            raise TooLong(
                 f"The recording has {len(body)} bytes where {Limits().bytes} are the most; "
                 "send it in parts or in a compressed format."
             )
+        with self._one() as decoder:
+            return decoder.decode(body)
+
+    def blocks(self, file: BinaryIO) -> Generator[Samples]:
+        """Samples (n,) of a long recording, block by block. Raises InvalidAudio.
+
+        `file`: a real one, which the decoder reads where it lies.
+        """
+        with self._one() as decoder:
+            yield from decoder.blocks(file)
+
+    @contextmanager
+    def _one(self) -> Iterator[_Decoder]:
+        """An idle decoder; one that fails, or is left with work undone, is replaced."""
         decoder = self._idle.get()
         try:
-            return decoder.decode(body)
-        except (EOFError, OSError) as error:  # a TimeoutError is one
+            yield decoder
+        except InvalidAudio:
+            raise
+        except BaseException as error:
             decoder.end()
-            log.warning("A recording of %d bytes ended its decoder: %r", len(body), error)
             decoder = _Decoder()
+            if not isinstance(error, EOFError | OSError):  # a TimeoutError is one
+                raise
+            log.warning("A recording ended its decoder: %r", error)
             raise InvalidAudio(
                 "The recording cannot be decoded within the limits of time and memory; record it "
                 "again, or send it in another format."

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final, Protocol
 
 import uvicorn
-from fastapi import APIRouter, BackgroundTasks, FastAPI, Path, Query, Response
+from fastapi import APIRouter, BackgroundTasks, FastAPI, Path, Query, Request, Response
 from fastapi.openapi.utils import get_openapi
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
@@ -31,11 +31,13 @@ from hearloop.config import Settings
 from hearloop.corrections import LONGEST_TEXT, Correction, Status
 from hearloop.errors import HearloopError, ServiceUnavailable
 from hearloop.feedback import Feedback, Plausibilities
+from hearloop.phrase_store import PhraseStore
 from hearloop.recogniser import Recogniser
 from hearloop.review_queue import ReviewQueue
 from serving import review
 from serving.access import Gate
 from serving.boundary import Boundary
+from serving.caller import TENANT
 from serving.metrics import ReviewCollector
 from serving.refusals import answer_errors
 from serving.review import ERRORS, Name
@@ -73,6 +75,10 @@ class NewCorrection(BaseModel):
     contributor: Name
 
 
+Learn = Callable[[str, Correction], None]
+"""Hears of a new correction, with the tenant of whoever handed it in."""
+
+
 class CorrectionPage(BaseModel):
     """Corrections in order of arrival."""
 
@@ -82,12 +88,12 @@ class CorrectionPage(BaseModel):
 
 
 def create_router(
-    feedback: Callable[[], Feedback], reviews: Callable[[], ReviewQueue]
+    feedback: Callable[[], Feedback], reviews: Callable[[], ReviewQueue], learn: Learn
 ) -> APIRouter:
     """The feedback routes, for any FastAPI application that answers errors as ours do.
 
     `feedback` and `reviews` are called for each request, so that a database that is away when the
-    server starts delays corrections and not transcription.
+    server starts delays corrections and not transcription. `learn` hears of each new correction.
     """
     router = APIRouter(prefix="/feedback", tags=["feedback"], responses=ERRORS)
 
@@ -96,13 +102,17 @@ def create_router(
         status_code=201,
         responses={200: {"model": Correction, "description": "It was stored already."}},
     )
-    def add(body: NewCorrection, response: Response, background: BackgroundTasks) -> Correction:
+    def add(
+        request: Request, body: NewCorrection, response: Response, background: BackgroundTasks
+    ) -> Correction:
         """Take a corrected transcript of an answered request."""
         stored, new = feedback().take(
             request_id=body.request_id, text=body.text, contributor=body.contributor
         )
         response.status_code = 201 if new else 200
         background.add_task(_catch_up, feedback)
+        if new:
+            background.add_task(learn, request.headers.get(TENANT, ""), stored)
         return stored
 
     @router.get("/v1/corrections/{correction_id}")
@@ -129,6 +139,22 @@ def create_router(
         return get_openapi(title="Hearloop feedback", version="1", routes=router.routes)
 
     return router
+
+
+def learning(store: PhraseStore | None) -> Learn:
+    """Puts the words that the recogniser missed into the speaker's history, in the online store."""
+
+    def learn(tenant: str, correction: Correction) -> None:
+        heard = set(correction.hypothesis.split())
+        missed = [word for word in correction.text.split() if word not in heard]
+        if store is None or correction.speaker is None or not missed:
+            return
+        try:
+            store.learn(tenant, correction.speaker, missed)
+        except HearloopError as error:
+            log.warning("The speaker's history does without a correction: %s", error)
+
+    return learn
 
 
 def _catch_up(feedback: Callable[[], Feedback]) -> None:
@@ -216,13 +242,16 @@ class Champion:
 
 
 def create_app(
-    feedback: Callable[[], Feedback], reviews: Callable[[], ReviewQueue], gate: Gate
+    feedback: Callable[[], Feedback],
+    reviews: Callable[[], ReviewQueue],
+    gate: Gate,
+    learn: Learn,
 ) -> FastAPI:
     """The standalone service: feedback and review routes, a health check and metrics."""
     app = FastAPI(title="Hearloop feedback", docs_url=None, redoc_url=None)
     answer_errors(app)
     app.add_middleware(Boundary, largest=LARGEST_BODY, gate=gate)
-    app.include_router(create_router(feedback, reviews))
+    app.include_router(create_router(feedback, reviews, learn))
     registry = CollectorRegistry()
     registry.register(ReviewCollector(feedback))
 
@@ -249,7 +278,9 @@ def main() -> None:
     settings = Settings()
     champion = Champion(composition.registry(settings), settings)
     reviews = review.queue(settings, champion.plausibilities)
-    app = create_app(desk(settings, champion.plausibilities), reviews, Gate(ServerSettings()))
+    learn = learning(composition.phrase_store(settings))
+    own = Gate(ServerSettings())
+    app = create_app(desk(settings, champion.plausibilities), reviews, own, learn)
     with review.intake(settings, reviews):
         uvicorn.run(app, host=arguments.host, port=arguments.port)
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from hearloop.audio import Samples
 from hearloop.errors import Overloaded, ServiceUnavailable
-from hearloop.features import HOP, SAMPLE_RATE, WINDOW
+from hearloop.features import FRAME_SECONDS, HOP, SAMPLE_RATE, WINDOW
 from hearloop.recogniser import Recogniser
 from hearloop.streaming import (
     Ended,
@@ -31,6 +31,7 @@ from hearloop.streaming import (
 from hearloop.streaming import (
     Final as FinalResult,
 )
+from hearloop.streaming.chunks import CHUNK_FRAMES
 from serving import metrics
 from serving.caller import Caller
 from serving.recording import Recording
@@ -53,6 +54,9 @@ is its own doing."""
 
 EDGE_S: Final = (WINDOW - HOP) / 2 / SAMPLE_RATE
 """Audio beyond a chunk that its last frame needs."""
+
+CHUNK_S: Final = CHUNK_FRAMES * FRAME_SECONDS
+"""Audio of a step of the recogniser."""
 
 SPARE: Final = 32
 """Streams of an engine beside those that are admitted: a conversation that changes its options
@@ -84,6 +88,12 @@ class Live:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: deque[tuple[Callable[[Event], None], Event]] = deque()
         self._woken = False
+        metrics.CHUNKS_WAITING.set_function(lambda: self.chunks_waiting)
+
+    @property
+    def chunks_waiting(self) -> int:
+        """Chunks that have arrived and are not recognised. From any thread."""
+        return sum(int(one.waiting_s / CHUNK_S) for one in list(self._conversations))
 
     def admit(self, caller: Caller, told: Told) -> "Conversation":
         """Begin a conversation. Raises NoModel, Overloaded, or ServiceUnavailable when stopping."""
@@ -304,6 +314,8 @@ class _Turn:
         self.committed_at = None
         seconds = max(0.0, time.monotonic() - began)
         metrics.FINAL_LATENCY.observe(seconds)
+        metrics.FINAL_WORDS.inc(len(event.transcript.words))
+        metrics.REVISED_WORDS.inc(event.revised_words)
         engine = self._conversation.engine
         metrics.REAL_TIME_FACTOR.observe(engine.load / max(1, engine.live))
         self._live.count(self._session, "answered" if event.transcript.text else "empty", seconds)

@@ -16,21 +16,27 @@ if TYPE_CHECKING:  # what is measured imports what it is measured by
     from serving.versions import Versions
 
 __all__ = [
+    "CHUNKS_WAITING",
     "EMPTY_RESULTS",
     "FINAL_LATENCY",
+    "FINAL_WORDS",
     "LATENCY",
     "LIVE_STREAMS",
     "OUR_FAULT",
     "PARTIAL_LATENCY",
+    "PHRASES",
     "QUEUE_LENGTH",
     "REAL_TIME_FACTOR",
     "REFUSALS",
     "REFUSAL_REASONS",
     "REQUESTS",
+    "REVISED_WORDS",
     "TIME_TO_FIRST_WORD",
+    "UNREAD_PIECES",
     "WITHHELD",
     "ReviewCollector",
     "expose",
+    "expose_log",
 ]
 
 REQUESTS = Counter(
@@ -72,7 +78,30 @@ REAL_TIME_FACTOR = Histogram(
 QUEUE_LENGTH = Gauge(
     "hearloop_queue_length", "Utterances and chunks that wait for the recogniser or are with it"
 )
+CHUNKS_WAITING = Gauge(
+    "hearloop_live_chunks_waiting",
+    "Chunks of live streams that have arrived and are not recognised",
+)
+FINAL_WORDS = Counter("hearloop_final_words", "Words of the final results of live streams")
+REVISED_WORDS = Counter(
+    "hearloop_revised_words",
+    "Words that partial results of live streams showed and later ones replaced",
+)
+UNREAD_PIECES = Gauge(
+    "hearloop_unread_pieces",
+    "Pieces of calls in Kafka that this member of the group had not read a few seconds ago",
+    ["partition"],
+)
 EMPTY_RESULTS = Counter("hearloop_empty_results", "Utterances in which no word was heard")
+
+PHRASES = Counter(
+    "hearloop_phrases",
+    "Questions to the online store for a caller's phrases, by what came: found, none, late (the "
+    "request went on without) or failed",
+    ["outcome"],
+)
+for _outcome in ("found", "none", "late", "failed"):
+    PHRASES.labels(_outcome)
 
 WITHHELD = Counter("hearloop_withheld", "Answers that were not kept because nobody consented")
 
@@ -90,7 +119,13 @@ for _reason in REFUSAL_REASONS:
 
 def expose(versions: "Versions", request_log: "RequestLog") -> None:
     """Register what is read off the server itself at each scrape. Once a process."""
-    REGISTRY.register(_ServerState(versions, request_log))
+    REGISTRY.register(_ServerState(versions))
+    expose_log(request_log)
+
+
+def expose_log(request_log: "RequestLog") -> None:
+    """Register what is read off the log of answers at each scrape. Once a process."""
+    REGISTRY.register(_LogState(request_log))
 
 
 class ReviewCollector(Collector):
@@ -127,9 +162,8 @@ class ReviewCollector(Collector):
 
 
 class _ServerState(Collector):
-    def __init__(self, versions: "Versions", request_log: "RequestLog") -> None:
+    def __init__(self, versions: "Versions") -> None:
         self._versions = versions
-        self._request_log = request_log
 
     def describe(self) -> Iterable[Metric]:
         return []
@@ -146,17 +180,6 @@ class _ServerState(Collector):
             weights.add_metric([version], percent)
         yield weights
         yield self._calls()
-        dropped = CounterMetricFamily(
-            "hearloop_request_log_dropped",
-            "Answers that were given but not logged, by reason",
-            labels=["reason"],
-        )
-        for reason, count in self._request_log.dropped.items():
-            dropped.add_metric([reason], count)
-        yield dropped
-        yield GaugeMetricFamily(
-            "hearloop_request_log_waiting", "Answers not yet logged", self._request_log.waiting
-        )
 
     def _calls(self) -> Metric:
         """The evidence of a rollout over many servers (`hearloop.rollout.tallies` reads it)."""
@@ -171,3 +194,24 @@ class _ServerState(Collector):
             calls.add_metric([version, "failed"], tally.failed_calls)
             calls.add_metric([version, "empty"], tally.empty_calls)
         return calls
+
+
+class _LogState(Collector):
+    def __init__(self, request_log: "RequestLog") -> None:
+        self._request_log = request_log
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        dropped = CounterMetricFamily(
+            "hearloop_request_log_dropped",
+            "Answers that were given but not logged, by reason",
+            labels=["reason"],
+        )
+        for reason, count in self._request_log.dropped.items():
+            dropped.add_metric([reason], count)
+        yield dropped
+        yield GaugeMetricFamily(
+            "hearloop_request_log_waiting", "Answers not yet logged", self._request_log.waiting
+        )

@@ -30,6 +30,7 @@ from serving.access import Gate, Pass
 from serving.caller import Caller
 from serving.live import Conversation, Live
 from serving.pcm import Reader
+from serving.phrases import Phrases
 from serving.realtime_session import HEARD, WORDS, RealtimeSession
 from serving.refusals import answer, count, openai_error, status
 
@@ -66,7 +67,7 @@ class _SecretRequest(BaseModel):
     session: dict[str, Any] = {}
 
 
-def create_router(live: Live, gate: Gate, model_name: str) -> APIRouter:
+def create_router(live: Live, gate: Gate, phrases: Phrases, model_name: str) -> APIRouter:
     """The routes for the model of that name."""
     router = APIRouter(tags=["realtime"])
     default = RealtimeSession(model=model_name)
@@ -78,8 +79,8 @@ def create_router(live: Live, gate: Gate, model_name: str) -> APIRouter:
         try:
             _check_query(websocket, model_name)
             session = default.updated(admitted.session)
-            hotwords = gate.settings.tenant(admitted.tenant).hotwords
             caller = Caller.of(websocket.headers)
+            hotwords = await phrases.of(caller)
             with gate.stream(admitted.tenant), tracing.span("stream", websocket.headers):
                 await _Connection(websocket, live, caller, session, hotwords).run()
         except HearloopError as error:

@@ -10,8 +10,8 @@ from typing import Any, Final, Self
 
 from hearloop.errors import InvalidInput
 from hearloop.streaming import Endpointing, StreamOptions
-from serving.keywords import hotwords
 from serving.pcm import RATES, Pcm
+from serving.phrases import hotwords
 
 __all__ = ["HEARD", "WORDS", "RealtimeSession"]
 

@@ -22,17 +22,20 @@ from hearloop.feedback import Feedback, Plausibilities
 from serving import feedback, metrics, page, realtime, review, tracing, traffic, transcription
 from serving.access import Gate
 from serving.boundary import Boundary
+from serving.decoder import LONG
 from serving.decoders import Decoders
 from serving.live import Live
 from serving.loading import loader
+from serving.long_files import LongFiles
 from serving.model import FixedRepository, SpeechDataPlane, SpeechModel
+from serving.phrases import Phrases
 from serving.refusals import answer_errors
 from serving.request_log import RequestLog
 from serving.settings import ServerSettings
 from serving.transcriber import Transcriber
 from serving.versions import Versions
 
-__all__ = ["Listening", "mount", "serve", "weighing"]
+__all__ = ["Doors", "Listening", "mount", "serve", "weighing"]
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +43,9 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 LARGEST_BODY = Limits().bytes * 3 // 2
 """The largest recording in base64 (4/3) with room for what stands around it."""
+
+LARGEST_FILE = LONG.bytes + 2**20
+"""Bytes of a body with a long recording: it lies in a file while it is transcribed."""
 
 LARGEST_MESSAGE = 4 * 2**20
 """Bytes of a WebSocket message: a minute of audio in base64."""
@@ -132,7 +138,10 @@ def serve(settings: Settings, own: ServerSettings, listening: Listening) -> None
     versions = Versions()
     cores = len(os.sched_getaffinity(0))
     decoders = Decoders(cores)
-    transcriber = Transcriber(versions, request_log, cores, decoders.decode, own.tenant)
+    store = composition.phrase_store(settings)
+    phrases = Phrases(own.tenant, store)
+    transcriber = Transcriber(versions, request_log, cores, decoders.decode, phrases)
+    long_decoders = Decoders(1)
     control = traffic.TrafficControl(
         versions,
         loader(settings, own),
@@ -141,36 +150,61 @@ def serve(settings: Settings, own: ServerSettings, listening: Listening) -> None
     )
     live = Live(versions, request_log, own.most_streams)
     metrics.expose(versions, request_log)
-    desk = feedback.desk(settings, weighing(versions))
-    mount(kserve_app, settings, versions, control, transcriber, live, desk, gate)
+    doors = Doors(
+        versions=versions,
+        control=control,
+        transcriber=transcriber,
+        long_files=LongFiles(versions, request_log, long_decoders.blocks, phrases),
+        live=live,
+        phrases=phrases,
+        desk=feedback.desk(settings, weighing(versions)),
+        learn=feedback.learning(store),
+        gate=gate,
+    )
+    mount(kserve_app, settings, doors)
     model = SpeechModel(settings.model_name, versions, transcriber, control.restore, gate)
     try:
         with review.intake(settings, review.queue(settings, weighing(versions))):
             _SpeechServer(listening, versions, live, own.drain_seconds).start([model])
     finally:
         decoders.close()
+        long_decoders.close()
         request_log.close(DRAIN_SECONDS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doors:
+    """What the routes lead to."""
+
+    versions: Versions
+    control: traffic.TrafficControl
+    transcriber: Transcriber
+    long_files: LongFiles
+    live: Live
+    phrases: Phrases
+    desk: Callable[[], Feedback]
+    learn: feedback.Learn
+    gate: Gate
 
 
 def mount(
     app: FastAPI,
     settings: Settings,
-    versions: Versions,
-    control: traffic.TrafficControl,
-    transcriber: Transcriber,
-    live: Live,
-    desk: Callable[[], Feedback],
-    gate: Gate,
+    doors: Doors,
     largest: int = LARGEST_BODY,
+    largest_file: int = LARGEST_FILE,
 ) -> None:
     """Put our routes, errors and bounds on KServe's application, before it adds its own."""
-    app.include_router(traffic.create_router(versions, control))
-    app.include_router(transcription.create_router(transcriber, settings.model_name))
-    app.include_router(realtime.create_router(live, gate, settings.model_name))
-    app.include_router(feedback.create_router(desk, review.queue(settings, weighing(versions))))
+    name, weigh = settings.model_name, weighing(doors.versions)
+    reviews = review.queue(settings, weigh)
+    app.include_router(traffic.create_router(doors.versions, doors.control))
+    app.include_router(transcription.create_router(doors.transcriber, doors.long_files, name))
+    app.include_router(realtime.create_router(doors.live, doors.gate, doors.phrases, name))
+    app.include_router(feedback.create_router(doors.desk, reviews, doors.learn))
     app.include_router(page.create_router())
     answer_errors(app)
-    app.add_middleware(Boundary, largest=largest, gate=gate)
+    bounds = {transcription.TRANSCRIPTION_ROUTE: largest_file}
+    app.add_middleware(Boundary, largest=largest, of_routes=bounds, gate=doors.gate)
 
 
 def weighing(versions: Versions) -> Plausibilities:

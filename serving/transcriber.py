@@ -17,14 +17,13 @@ from hearloop.hotwords import Hotword, compiled
 from hearloop.recogniser import Recogniser
 from serving import metrics, tracing
 from serving.caller import CONFIDENCE, MODEL_VERSION, REQUEST_ID, Caller
-from serving.keywords import hotwords
+from serving.phrases import Phrases
 from serving.refusals import Busy, RecognitionFailed
 from serving.request_log import Answered, RequestLog
-from serving.settings import TenantSettings
 from serving.tallies import Outcome, Session
 from serving.versions import Versions
 
-__all__ = ["Answer", "Transcriber"]
+__all__ = ["Answer", "Transcriber", "Utterance"]
 
 MOST_WAITING = 64
 """Utterances that may wait for a thread: a few seconds of work for two cores."""
@@ -33,13 +32,26 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Utterance:
+    """What was said between two pauses of a long recording; times are the recording's."""
+
+    request_id: str
+    """What a correction names."""
+    start_s: float
+    end_s: float
+    transcript: Transcript
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a caller gets for one utterance, before a protocol dresses it."""
+    """What a caller gets for one recording, before a protocol dresses it."""
 
     request_id: str
     model_version: str
     transcript: Transcript
     audio_seconds: float
+    utterances: tuple[Utterance, ...] = ()
+    """Of a long recording, which is logged utterance by utterance."""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -60,11 +72,11 @@ class Transcriber:
         request_log: RequestLog,
         threads: int,
         decode: Callable[[bytes], Audio],
-        tenant: Callable[[str], TenantSettings],
+        phrases: Phrases,
     ) -> None:
         self._versions = versions
         self._decode = decode
-        self._tenant = tenant
+        self._phrases = phrases
         self._request_log = request_log
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="recogniser")
         self._waiting = 0
@@ -82,7 +94,7 @@ class Transcriber:
                 f"{self._waiting} utterances are waiting already; try again in a second.",
                 retry_after_s=1.0,
             )
-        expected = hotwords(keywords, self._tenant(caller.tenant).hotwords)
+        expected = await self._phrases.hotwords(keywords, caller)
         self._waiting += 1
         metrics.QUEUE_LENGTH.inc()
         try:

@@ -1,16 +1,19 @@
 """The file route, as OpenAI's clients know it: `POST /openai/v1/audio/transcriptions`."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
+from hearloop.audio import Limits, TooLong
 from hearloop.decoding import Word
-from hearloop.errors import InvalidInput, NotFound
-from serving.caller import Caller
-from serving.refusals import UnsupportedMedia
+from hearloop.errors import HearloopError, InvalidInput, NotFound
+from serving.caller import REQUEST_ID, Caller
+from serving.long_files import LongFiles, Work
+from serving.refusals import UnsupportedMedia, count, openai_error, status
 from serving.subtitles import Segment, segments, srt, vtt
 from serving.transcriber import Answer, Transcriber
 
@@ -25,7 +28,7 @@ Format = Literal["json", "text", "srt", "vtt", "verbose_json"]
 Granularity = Literal["word", "segment"]
 
 
-def create_router(transcriber: Transcriber, model_name: str) -> APIRouter:
+def create_router(transcriber: Transcriber, long_files: LongFiles, model_name: str) -> APIRouter:
     """The route for the model of that name."""
     router = APIRouter(tags=["transcription"])
 
@@ -42,22 +45,29 @@ def create_router(transcriber: Transcriber, model_name: str) -> APIRouter:
         ] = None,
         keywords: Annotated[list[str] | None, Form(alias="keywords[]")] = None,
     ) -> Response:
-        """Transcribe one uploaded file; `stream` sends the text as events, piece by piece, and
-        `keywords` are phrases to expect."""
+        """Transcribe one uploaded file; `stream` sends the text as events, piece by piece (of a
+        long one while it is recognised), and `keywords` are phrases to expect."""
         if model != model_name:
             raise NotFound(f"The model {model[:60]!r} is not served here; ask for {model_name!r}.")
         if language not in LANGUAGES:
             raise InvalidInput(
                 f"The language {language[:20]!r} is not served; send one of {sorted(LANGUAGES)}."
             )
-        answer = await transcriber.transcribe(
-            await file.read(), Caller.of(request.headers), keywords or ()
-        )
+        caller, wanted = Caller.of(request.headers), set(granularities or ("word", "segment"))
+        told = wanted if response_format == "verbose_json" else None
+        if file.size is not None and file.size <= Limits().bytes:
+            with suppress(TooLong):
+                body = await file.read()
+                answer = await transcriber.transcribe(body, caller, keywords or ())
+                if stream:
+                    return _streamed(_events(answer, language, told), answer.headers)
+                return _response(answer, response_format, language, wanted)
+        work = Work(long_files, file.file, caller, keywords or ())
         if stream:
-            return StreamingResponse(
-                _events(answer), media_type="text/event-stream", headers=answer.headers
-            )
-        wanted = set(granularities or ("word", "segment"))
+            await work.begun()  # until then a refusal is a status, after that an event
+            headers = {REQUEST_ID: caller.request_id}
+            return _streamed(_long_events(work, language, told), headers)
+        answer = await work.answer(request.is_disconnected)
         return _response(answer, response_format, language, wanted)
 
     return router
@@ -90,13 +100,24 @@ def _response(
 
 
 def _body(answer: Answer) -> dict[str, Any]:
-    return {
+    body = {
         "text": answer.transcript.text,
         "usage": {"type": "duration", "seconds": answer.audio_seconds},
         "confidence": answer.transcript.confidence,
         "model_version": answer.model_version,
         "request_id": answer.request_id,
     }
+    if answer.utterances:  # each of them can be corrected
+        body["utterances"] = [
+            {
+                "request_id": one.request_id,
+                "start": one.start_s,
+                "end": one.end_s,
+                "text": one.transcript.text,
+            }
+            for one in answer.utterances
+        ]
+    return body
 
 
 def _verbose(answer: Answer, language: str, wanted: set[Granularity]) -> dict[str, Any]:
@@ -134,12 +155,45 @@ def _segment(number: int, one: Segment) -> dict[str, Any]:
     }
 
 
-def _events(answer: Answer) -> Iterator[bytes]:
+def _streamed(
+    events: Iterable[bytes] | AsyncIterable[bytes], headers: Mapping[str, str]
+) -> Response:
+    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+
+
+def _events(answer: Answer, language: str, wanted: set[Granularity] | None) -> Iterator[bytes]:
     """Server-sent events: the text segment by segment, then all of it."""
     for number, one in enumerate(segments(answer.transcript.words)):
-        delta = one.text if number == 0 else f" {one.text}"
-        yield _event({"type": "transcript.text.delta", "delta": delta})
-    yield _event({"type": "transcript.text.done", **_body(answer)})
+        yield _delta(number, one.text, one.start_s, one.end_s)
+    yield _done(answer, language, wanted)
+
+
+async def _long_events(
+    work: Work, language: str, wanted: set[Granularity] | None
+) -> AsyncIterator[bytes]:
+    """The same of a long file, utterance by utterance as they are found."""
+    number = 0
+    try:
+        async for one in work.found():
+            yield _delta(number, one.transcript.text, one.start_s, one.end_s)
+            number += 1
+        yield _done(await work.answer(), language, wanted)
+    except HearloopError as error:
+        count(error)
+        yield _event({"error": openai_error(str(error), status(error))})
+    finally:
+        work.leave()
+
+
+def _delta(number: int, text: str, start_s: float, end_s: float) -> bytes:
+    delta = text if number == 0 else f" {text}"
+    body = {"type": "transcript.text.delta", "delta": delta, "start": start_s, "end": end_s}
+    return _event(body)
+
+
+def _done(answer: Answer, language: str, wanted: set[Granularity] | None) -> bytes:
+    body = _body(answer) if wanted is None else _verbose(answer, language, wanted)
+    return _event({"type": "transcript.text.done", **body})
 
 
 def _event(body: dict[str, Any]) -> bytes:

@@ -50,17 +50,16 @@ class Call:
         self,
         first: Piece,
         published: Published,
-        model_version: str,
-        open_stream: Callable[["Call"], LiveStream],
+        open_stream: Callable[["Call"], tuple[str, LiveStream]],
     ) -> None:
+        """`open_stream`: gives the model version that hears the call, and its stream."""
         self.name = first.call
         self.began: Place = first.place
         self.heard_at = time.monotonic()
         self.consent = True
         self.recording = Recording()
-        self.stream = open_stream(self)
+        self._model_version, self.stream = open_stream(self)
         self._published = published
-        self._model_version = model_version
         self._number = published.utterances
         self._pcm = first.pcm
         self._reader = Reader(first.pcm)

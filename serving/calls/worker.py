@@ -20,27 +20,33 @@ from confluent_kafka import (
 from hearloop.config import Settings
 from hearloop.errors import ConfigurationError, InvalidInput, Overloaded, ServiceUnavailable
 from hearloop.features import Samples
-from hearloop.recogniser import Recogniser
 from hearloop.storage.events import connection
-from hearloop.streaming import Ended, Engine, Event, LiveStream
+from hearloop.streaming import Ended, Event, LiveStream, StreamOptions
 from hearloop.streaming import Final as FinalResult
+from serving import metrics
 from serving.caller import Caller
 from serving.calls.call import Call, Published
+from serving.calls.engines import Engines
 from serving.calls.history import published_since
+from serving.calls.models import Models
 from serving.calls.pieces import Piece, Record, piece
+from serving.calls.silence import ReadUntil
 from serving.request_log import Answered, RequestLog
 
 __all__ = ["GROUP", "Worker"]
 
 GROUP: Final = "hearloop-calls"
 
-MOST_CALLS: Final = 512
-"""Calls at once: more than a machine keeps up with, so that its speed is what limits them."""
-
 SESSION_MS: Final = 6_000
 """A dead member's partitions move on after so long; the default is 45 s."""
 
 COMMIT_SECONDS: Final = 1.0
+
+LOOK_SECONDS: Final = 5.0
+"""Between two looks at how much of the partitions is unread."""
+
+LOOK_PATIENCE_SECONDS: Final = 1.0
+"""For one of these looks; the next one may have more luck."""
 
 SILENT_SECONDS: Final = 60.0
 """A call that sends nothing for so long has ended."""
@@ -52,6 +58,8 @@ PAUSE_SECONDS: Final = 0.01
 
 FLUSH_SECONDS: Final = 10.0
 
+OPTIONS: Final = StreamOptions(partials=False)
+
 log = logging.getLogger(__name__)
 
 
@@ -61,22 +69,22 @@ class Worker:
     def __init__(
         self,
         settings: Settings,
-        model_version: str,
-        recogniser: Recogniser,
+        models: Models,
         request_log: RequestLog,
     ) -> None:
         self._settings = settings
         self._audio = settings.kafka.call_audio_topic
         self._transcripts = settings.kafka.call_transcripts_topic
-        self._model_version = model_version
         self._request_log = request_log
-        self._engine = Engine(recogniser, most_streams=MOST_CALLS)
+        self._engines = Engines(models)
         self._events: queue.SimpleQueue[tuple[Call, Event]] = queue.SimpleQueue()
         self._calls: dict[tuple[int, str], Call] = {}
         self._published: dict[int, dict[tuple[str, int], Published]] = {}
         self._next: dict[int, int] = {}
         self._failure: KafkaError | None = None
+        self._read_until = ReadUntil()
         self._committed_at = 0.0
+        self._looked_at = 0.0
         self._consumer = self._joined()
         self._producer = Producer(
             {**connection(settings), "enable.idempotence": True, "linger.ms": 5}, logger=log
@@ -94,12 +102,15 @@ class Worker:
                 if message is not None:
                     self._read(message)
                 self._tell()
-                if time.monotonic() - self._committed_at > COMMIT_SECONDS:
+                if (now := time.monotonic()) - self._looked_at > LOOK_SECONDS:
+                    self._look(now)
+                if now - self._committed_at > COMMIT_SECONDS:
                     self._end_silent()
                     self._commit()
+                    self._engines.retire()
         finally:
             self._consumer.close()  # revokes, and so commits
-            self._engine.close(0.0)
+            self._engines.close()
 
     def _joined(self) -> Consumer:
         consumer = Consumer(
@@ -156,6 +167,8 @@ class Worker:
         for number in gone:
             self._published.pop(number, None)
             self._next.pop(number, None)
+            self._read_until.forget(number)
+            metrics.UNREAD_PIECES.labels(str(number)).set(0)  # whoever reads it now tells
 
     # Pieces come in.
 
@@ -170,7 +183,9 @@ class Worker:
                 "Piece %d of partition %d is passed over: %s",
                 message.offset(), message.partition(), error,
             )  # fmt: skip
-        self._next[message.partition() or 0] = (message.offset() or 0) + 1
+        partition, following = message.partition() or 0, (message.offset() or 0) + 1
+        self._next[partition] = following
+        self._read_until.read(partition, following)
 
     def _take(self, piece: Piece) -> None:
         key = piece.place.partition, piece.call
@@ -197,28 +212,49 @@ class Worker:
         published = known.get((first.call, first.place.offset), Published())
         while True:
             try:
-                call = Call(first, published, self._model_version, self._stream_of)
+                call = Call(first, published, self._stream_of)
             except Overloaded as error:
-                log.warning("Call %s waits: %s", first.call, error)
-                self._wait_for_room(error.retry_after_s)
+                log.warning("%s", error)
+                self._make_room()
             else:
                 self._calls[first.place.partition, first.call] = call
+                metrics.LIVE_STREAMS.set(len(self._calls))
                 return call
 
-    def _stream_of(self, call: Call) -> LiveStream:
-        return self._engine.open(lambda event: self._events.put((call, event)))
+    def _stream_of(self, call: Call) -> tuple[str, LiveStream]:
+        return self._engines.open(lambda event: self._events.put((call, event)), OPTIONS)
 
-    def _wait_for_room(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
+    def _make_room(self) -> None:
+        """End the call that said nothing for longest; if it goes on, it goes on as another call.
+
+        What it said is published. Waiting for calls to end by themselves could last for ever:
+        their last pieces may lie behind the one that waits.
+        """
+        oldest = min(self._calls.values(), key=lambda call: call.heard_at)
+        log.warning("Call %s is ended to make room; start more members", oldest.name)
+        oldest.finish()
+        while self._calls.get((oldest.began.partition, oldest.name)) is oldest:
             self._tell()
-            self._end_silent()
             time.sleep(PAUSE_SECONDS)
 
+    def _look(self, now: float) -> None:
+        """See how much of our partitions is unread."""
+        self._looked_at = now
+        for partition, following in self._next.items():
+            place = TopicPartition(self._audio, partition)
+            try:
+                _, end = self._consumer.get_watermark_offsets(place, timeout=LOOK_PATIENCE_SECONDS)
+            except KafkaException as error:
+                log.warning("How much is unread is not known: %s", error.args[0].str())
+                return
+            metrics.UNREAD_PIECES.labels(str(partition)).set(max(0, end - following))
+            self._read_until.mark(partition, now, end)
+            self._read_until.read(partition, following)
+
     def _end_silent(self) -> None:
-        before = time.monotonic() - SILENT_SECONDS
         for call in self._calls.values():
-            if call.heard_at < before:
+            until = self._read_until.until(call.began.partition)
+            if call.heard_at < until - SILENT_SECONDS:
                 call.finish()
 
     # Records go out.
@@ -241,8 +277,10 @@ class Worker:
     def _hear(self, call: Call, event: Event) -> None:
         if isinstance(event, FinalResult):
             record = call.said(event)
+            late_s = time.monotonic() - call.recording.arrived(event.end_s)
             samples = call.recording.take(event.start_s, event.end_s)
             if record is not None:
+                _count(record, late_s)
                 self._publish(record)
                 self._keep(call, record, samples)
         elif isinstance(event, Ended):
@@ -251,6 +289,7 @@ class Worker:
             record = call.ended()
             self._publish(record)
             del self._calls[call.began.partition, call.name]
+            metrics.LIVE_STREAMS.set(len(self._calls))
             self._published[call.began.partition][call.name, call.began.offset] = Published(
                 ended_at=record.until
             )
@@ -277,7 +316,7 @@ class Worker:
                 caller=Caller(
                     request_id=f"call-{record.id[:32]}", call=call.name, consent=call.consent
                 ),
-                model_version=self._model_version,
+                model_version=record.model_version,
                 samples=samples,
                 transcript=record.transcript,
                 received_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -304,3 +343,12 @@ class Worker:
         known = self._published[partition]
         for key in [k for k, one in known.items() if (one.ended_at or offset) < offset]:
             del known[key]
+
+
+def _count(record: Record, late_s: float) -> None:
+    """An utterance that had not been published before."""
+    empty = not (record.transcript and record.transcript.text)
+    metrics.REQUESTS.labels(record.model_version, "empty" if empty else "answered").inc()
+    metrics.FINAL_LATENCY.observe(max(0.0, late_s))
+    if empty:
+        metrics.EMPTY_RESULTS.inc()

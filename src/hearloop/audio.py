@@ -12,6 +12,8 @@ import io
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from mmap import mmap
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -27,8 +29,10 @@ __all__ = [
     "Audio",
     "Limits",
     "Samples",
+    "TooLong",
     "add_noise",
     "decode",
+    "decode_long",
     "digest",
     "encode_flac",
     "telephone",
@@ -65,6 +69,10 @@ class Limits:
     """Bytes of 16-bit samples that a byte may become: FLAC makes up to about 1,300 of silence."""
 
 
+class TooLong(InvalidAudio):
+    """The recording has more seconds than the limits allow."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Audio:
     """A decoded recording: `samples` at SAMPLE_RATE, `source_rate` as it was recorded, in Hz."""
@@ -86,19 +94,44 @@ def decode(body: bytes, *, limits: Limits | None = None, headerless: str | None 
     recordings, for samples that are not finite, and for what passes `limits`.
     """
     limits = limits or Limits()
-    if len(body) > limits.bytes:
-        raise InvalidAudio(
-            f"The recording has {len(body)} bytes where {limits.bytes} are the most; "
-            "send it in parts or in a compressed format."
-        )
+    _check_size(body, limits)
     container = headerless or _container(body)
-    blocks = _ffmpeg_blocks if headerless or container in _FFMPEG else _sndfile_blocks
-    rate, samples = _collect(blocks(body, container), limits, len(body))
+    read = _ffmpeg_blocks if headerless or container in _FFMPEG else _sndfile_blocks
+    rate, parts = 0, []
+    for rate, part in _mono(read(io.BytesIO(body), container), limits, len(body)):  # noqa: B007
+        parts.append(part)
+    samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
     if len(samples) and rate != SAMPLE_RATE:
         samples = soxr.resample(samples, rate, SAMPLE_RATE).astype(np.float32)
     if not len(samples):
         raise InvalidAudio("The recording holds no samples; send one that does.")
     return Audio(samples=np.clip(samples, -1.0, 1.0), source_rate=rate)
+
+
+def decode_long(body: mmap, limits: Limits) -> Iterator[Samples]:
+    """As `decode`, block by block (n,): memory does not grow with the recording.
+
+    `body`: a file in memory (mmap), read where it is needed. What is wrong with the recording
+    shows when the place is reached.
+    """
+    _check_size(body, limits)
+    container = _container(body)
+    read = _ffmpeg_blocks if container in _FFMPEG else _sndfile_blocks
+    resampler = None
+    for rate, part in _mono(read(body, container), limits, len(body)):
+        if rate != SAMPLE_RATE and resampler is None:
+            resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
+        yield np.clip(resampler.resample_chunk(part) if resampler else part, -1.0, 1.0)
+    if resampler is not None:
+        yield np.clip(resampler.resample_chunk(np.zeros(0, np.float32), last=True), -1.0, 1.0)
+
+
+def _check_size(body: bytes | mmap, limits: Limits) -> None:
+    if len(body) > limits.bytes:
+        raise InvalidAudio(
+            f"The recording has {len(body)} bytes where {limits.bytes} are the most; "
+            "send it in parts or in a compressed format."
+        )
 
 
 _FFMPEG = {"matroska", "mp4"}
@@ -109,7 +142,7 @@ _Block = tuple[int, NDArray[np.float32]]
 """A sample rate and samples (n, channels)."""
 
 
-def _container(body: bytes) -> str:
+def _container(body: bytes | mmap) -> str:
     if body[:4] in (b"RIFF", b"RIFX", b"RF64") and body[8:12] == b"WAVE":
         _refuse_truncated_wav(body)
         return "wav"
@@ -129,7 +162,7 @@ def _container(body: bytes) -> str:
     )
 
 
-def _refuse_truncated_wav(body: bytes) -> None:
+def _refuse_truncated_wav(body: bytes | mmap) -> None:
     """libsndfile plays a WAV file that was cut off; what was cut off may be what was said."""
     order = ">" if body[:4] == b"RIFX" else "<"
     position = 12
@@ -147,9 +180,9 @@ def _refuse_truncated_wav(body: bytes) -> None:
         position += 8 + length + length % 2
 
 
-def _collect(blocks: Iterator[_Block], limits: Limits, encoded: int) -> tuple[int, Samples]:
+def _mono(blocks: Iterator[_Block], limits: Limits, encoded: int) -> Iterator[tuple[int, Samples]]:
     """Average the channels of each block, and stop at the first limit that is passed."""
-    rate, total, parts = 0, 0, []
+    rate, total = 0, 0
     most = limits.expansion * encoded
     for block_rate, block in blocks:
         frames, channels = block.shape
@@ -165,9 +198,7 @@ def _collect(blocks: Iterator[_Block], limits: Limits, encoded: int) -> tuple[in
             )
         rate, total = block_rate, total + frames
         if total > limits.seconds * rate:
-            raise InvalidAudio(
-                f"The recording is longer than {limits.seconds:g} s; send it in parts."
-            )
+            raise TooLong(f"The recording is longer than {limits.seconds:g} s; send it in parts.")
         if 2 * total * channels > most:
             raise InvalidAudio(
                 f"The recording's {encoded} bytes become more than {limits.expansion:g} times as "
@@ -175,14 +206,13 @@ def _collect(blocks: Iterator[_Block], limits: Limits, encoded: int) -> tuple[in
             )
         if not np.isfinite(block).all():
             raise InvalidAudio("The recording holds samples that are not finite; record it again.")
-        parts.append(np.clip(block, -1.0, 1.0).mean(axis=1, dtype=np.float32))
-    return rate, np.concatenate(parts) if parts else np.zeros(0, np.float32)
+        yield rate, np.clip(block, -1.0, 1.0).mean(axis=1, dtype=np.float32)
 
 
-def _sndfile_blocks(body: bytes, container: str) -> Iterator[_Block]:
+def _sndfile_blocks(file: BinaryIO | mmap, container: str) -> Iterator[_Block]:
     """Decode by libsndfile, at most a second at a time."""
     try:
-        with soundfile.SoundFile(io.BytesIO(body)) as recording:
+        with soundfile.SoundFile(file) as recording:
             rate, announced, read = recording.samplerate, recording.frames, 0
             # Enough for _collect to refuse what it has to before anything is decoded.
             yield rate, np.zeros((0, recording.channels), np.float32)
@@ -198,12 +228,10 @@ def _sndfile_blocks(body: bytes, container: str) -> Iterator[_Block]:
         )
 
 
-def _ffmpeg_blocks(body: bytes, container: str) -> Iterator[_Block]:
+def _ffmpeg_blocks(file: BinaryIO | mmap, container: str) -> Iterator[_Block]:
     """Decode the first audio stream by FFmpeg, frame by frame."""
     try:
-        with av.open(
-            io.BytesIO(body), "r", format=container, metadata_errors="replace"
-        ) as recording:
+        with av.open(file, "r", format=container, metadata_errors="replace") as recording:
             if not recording.streams.audio:
                 raise InvalidAudio(f"The {container} recording has no sound; send one that has.")
             for frame in recording.decode(recording.streams.audio[0]):

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -22,9 +22,11 @@ from hearloop.config import Settings
 from hearloop.datasets import open_snapshot
 from hearloop.decoding import Word
 from hearloop.errors import ConfigurationError, HearloopError, InvalidInput
+from hearloop.hotwords import Hotword
 from hearloop.lineage import DatasetUse, Lineage
 from hearloop.rollout import Traffic
 from hearloop.stack import Ports, ServiceStatus, Stack
+from hearloop.text import normalise
 
 __all__ = ["app", "main"]
 
@@ -49,6 +51,7 @@ class Part(StrEnum):
     DATABASES = "databases"
     BUCKETS = "buckets"
     TOPICS = "topics"
+    FEATURES = "features"
 
 
 def main() -> None:
@@ -95,8 +98,11 @@ def status() -> None:
 @app.command()
 def prepare(
     what: Annotated[list[Part], typer.Argument(help="What to create.")],
+    feast: Annotated[
+        Path, typer.Option(help="Of features: the feature_store.yaml of Feast's server.")
+    ] = Path("feature_store.yaml"),
 ) -> None:
-    """Create databases, buckets or topics of the settings; what is there stays as it is."""
+    """Create databases, buckets, topics or online features; what is there stays as it is."""
     from hearloop.storage.databases import create_databases
     from hearloop.storage.events import create_topics
     from hearloop.storage.objects import S3Objects
@@ -110,6 +116,27 @@ def prepare(
             store.create_bucket(bucket)
     if Part.TOPICS in what:
         create_topics(settings)
+    if Part.FEATURES in what:
+        from hearloop.feature_store import define_phrases
+
+        if not feast.is_file():
+            raise ConfigurationError(f"There is no {feast}; name Feast's configuration by --feast.")
+        define_phrases(feast)
+
+
+@app.command()
+def phrases(
+    tenant: Annotated[str, typer.Argument(help="The tenant, as tokens name it.")],
+    phrase: Annotated[list[str], typer.Argument(metavar="PHRASE…", help="What callers may say.")],
+    boost: Annotated[float, typer.Option(help="Nats a character: how much each is favoured.")] = (
+        Hotword.boost
+    ),
+) -> None:
+    """Put a tenant's phrases, in place of those before, into Feast's online store."""
+    store = composition.phrase_store(Settings())
+    if store is None:
+        raise ConfigurationError("No feature server is set; set HEARLOOP_FEAST_URL.")
+    store.put_tenant(tenant, {normalise(one): boost for one in phrase})
 
 
 @app.command()
@@ -188,22 +215,50 @@ def _transcribe_files(files: Sequence[Path], client: Client) -> None:
     """Texts on stdout; progress and what else is known on stderr."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bars = [progress.add_task(path.name, total=path.stat().st_size) for path in files]
+        bars = [_FileBar(progress, path) for path in files]
         for path, bar in zip(files, bars, strict=True):
-            size = path.stat().st_size
-
-            def sent(
-                total: int, bar: TaskID = bar, size: int = size, name: str = path.name
-            ) -> None:
-                if total < size:
-                    progress.update(bar, completed=total)
-                else:  # the bar pulses: how far the recogniser is, it does not say
-                    progress.update(bar, total=None, description=f"{name}: recognising")
-
-            answer = client.transcribe(path, on_sent=sent)
-            progress.update(bar, total=size, completed=size, description=path.name)
+            answer = client.transcribe(path, on_sent=bar.sent, on_heard=bar.heard)
+            bar.end()
             print(answer.text)
             progress.console.print(_about(path, answer))
+
+
+class _FileBar:
+    """How much of a file has been sent, then how much of it has been recognised."""
+
+    def __init__(self, progress: Progress, path: Path) -> None:
+        self._progress = progress
+        self._name = path.name
+        self._bytes = path.stat().st_size
+        self._seconds = _duration(path)
+        self._bar = progress.add_task(path.name, total=self._bytes)
+
+    def sent(self, total: int) -> None:
+        if total < self._bytes:
+            self._progress.update(self._bar, completed=total)
+        else:  # where the length is not known the bar pulses
+            self._told("recognising", total=self._seconds, completed=0.0)
+
+    def heard(self, seconds: float) -> None:
+        minutes, rest = divmod(int(seconds), 60)
+        told = f"recognised {minutes}:{rest:02}"
+        self._told(told, total=self._seconds, completed=seconds)
+
+    def end(self) -> None:
+        self._progress.update(self._bar, total=1, completed=1, description=self._name)
+
+    def _told(self, what: str, **values: float | None) -> None:
+        self._progress.update(self._bar, description=f"{self._name}: {what}", **values)  # type: ignore[arg-type]
+
+
+def _duration(path: Path) -> float | None:
+    """Seconds of a recording; None where only FFmpeg could tell."""
+    import soundfile
+
+    try:
+        return float(soundfile.info(path).duration) or None
+    except soundfile.SoundFileError:
+        return None
 
 
 def _about(path: Path, answer: Answer) -> Text:

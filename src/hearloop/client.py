@@ -35,7 +35,7 @@ from hearloop.decoding import Word
 from hearloop.errors import InvalidInput, NotFound, ServiceUnavailable
 from hearloop.features import SAMPLE_RATE, Samples
 
-__all__ = ["Answer", "Client", "Said"]
+__all__ = ["Answer", "Client", "Said", "Utterance"]
 
 FILE_ROUTE: Final = "/openai/v1/audio/transcriptions"
 LIVE_ROUTE: Final = "/openai/v1/realtime?intent=transcription"
@@ -58,6 +58,17 @@ _TRANSCRIPTION: Final = "conversation.item.input_audio_transcription"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Utterance:
+    """What was said between two pauses of a long recording, in seconds of it."""
+
+    text: str
+    start_s: float
+    end_s: float
+    request_id: str
+    """What a correction names."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """The transcript of a recording."""
 
@@ -68,7 +79,9 @@ class Answer:
     seconds: float
     model_version: str
     request_id: str
-    """What a correction names."""
+    """What a correction names, unless there are utterances."""
+    utterances: tuple[Utterance, ...] = ()
+    """Of a recording longer than a minute, each to be corrected by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,22 +111,30 @@ class Client:
         return cls(settings.serving_url, settings.serving_headers)
 
     def transcribe(
-        self, path: Path, *, on_sent: Callable[[int], None] = lambda total: None
+        self,
+        path: Path,
+        *,
+        on_sent: Callable[[int], None] = lambda total: None,
+        on_heard: Callable[[float], None] = lambda seconds: None,
     ) -> Answer:
-        """Transcribe a recording; `on_sent` hears how many of its bytes have been sent.
+        """Transcribe a recording of up to two hours.
 
-        Raises InvalidInput for what the server refuses and ServiceUnavailable.
+        `on_sent` hears how many of its bytes have been sent, then `on_heard` how many of its
+        seconds have been recognised. Raises InvalidInput for what the server refuses and
+        ServiceUnavailable.
         """
         kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         with path.open("rb") as file:
             counted = _Counted(file, on_sent)
-            answer = self._ask(
-                "POST",
-                FILE_ROUTE,
-                files={"file": (path.name, counted, kind)},
-                data={"response_format": "verbose_json", "timestamp_granularities[]": "word"},
-                timeout=FILE_SECONDS,
-            )
+            request = {
+                "files": {"file": (path.name, counted, kind)},
+                "data": {
+                    "response_format": "verbose_json",
+                    "timestamp_granularities[]": "word",
+                    "stream": "true",
+                },
+            }
+            answer = self._done(on_heard, request)
         return Answer(
             text=answer["text"],
             words=_words(answer.get("words", [])),
@@ -121,6 +142,36 @@ class Client:
             seconds=answer["duration"],
             model_version=answer["model_version"],
             request_id=answer["request_id"],
+            utterances=tuple(
+                Utterance(
+                    text=one["text"],
+                    start_s=one["start"],
+                    end_s=one["end"],
+                    request_id=one["request_id"],
+                )
+                for one in answer.get("utterances", [])
+            ),
+        )
+
+    def _done(
+        self, on_heard: Callable[[float], None], request: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The last of the events that a file is answered with."""
+        try:
+            with httpx.stream(
+                "POST", self._url + FILE_ROUTE, headers=self._headers, timeout=FILE_SECONDS,
+                **request,
+            ) as response:  # fmt: skip
+                if response.is_error:
+                    raise _refusal(response.status_code, response.read().decode(errors="replace"))
+                for event in _events(response):
+                    if event["type"] == "transcript.text.done":
+                        return event
+                    on_heard(event["end"])
+        except httpx.TransportError as error:
+            raise self._away(error) from error
+        raise ServiceUnavailable(
+            f"The model server at {self._url} ended its answer too early; try again."
         )
 
     def correct(self, request_id: str, text: str, *, contributor: str) -> dict[str, Any]:
@@ -216,6 +267,18 @@ def _refusal(status: int, body: str) -> InvalidInput | NotFound | ServiceUnavail
     if status == httpx.codes.TOO_MANY_REQUESTS or status >= httpx.codes.INTERNAL_SERVER_ERROR:
         return ServiceUnavailable(message)
     return InvalidInput(message)
+
+
+def _events(response: httpx.Response) -> Iterator[dict[str, Any]]:
+    """Server-sent events. Raises InvalidInput for one that is an error."""
+    for line in response.iter_lines():
+        name, _, data = line.partition(": ")
+        if name != "data":
+            continue
+        event: dict[str, Any] = json.loads(data)
+        if "error" in event:
+            raise InvalidInput(f"The model server refused: {event['error']['message']}")
+        yield event
 
 
 def _words(found: Iterable[Mapping[str, Any]]) -> tuple[Word, ...]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from hearloop.feature_store import FeatureStore
+    from hearloop.phrase_store import PhraseStore
     from hearloop.registry import Registry
     from hearloop.rollout import Router
     from hearloop.storage.corrections import SqlCorrectionStore
@@ -33,6 +34,7 @@ __all__ = [
     "feature_store",
     "launcher",
     "objects",
+    "phrase_store",
     "registry",
     "review_store",
     "rollout_outcome",
@@ -71,6 +73,13 @@ def feature_store(settings: Settings) -> "FeatureStore":
     from hearloop.feature_store import FeatureStore
 
     return FeatureStore(settings.feature_repository, objects(settings), settings.buckets.artifacts)
+
+
+def phrase_store(settings: Settings) -> "PhraseStore | None":
+    """Phrases of tenants and speakers in Feast's online store; None where there is none."""
+    from hearloop.phrase_store import PhraseStore
+
+    return PhraseStore(settings.feast_url) if settings.feast_url else None
 
 
 def registry(settings: Settings) -> "Registry":
@@ -184,6 +193,7 @@ def launcher(settings: Settings) -> PipelineLauncher:
             settings.kfp_host,
             settings.kfp_package,
             image=settings.kfp_image,
+            gpu_image=settings.kfp_gpu_image,
             service_account=settings.kfp_service_account,
         )
     return SubprocessLauncher(settings.pipeline_runs)

@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     database_url: str = "sqlite:///runs/stack/hearloop.db"
     feature_repository: Path = Path("runs/stack/feast")
     feast_url: str = ""
-    """Feast's feature server, which knows phrases of tenants and speakers; empty: nobody is asked."""
+    """Feast's feature server: phrases of tenants and speakers; empty: nobody is asked."""
     serving_url: str = "http://127.0.0.1:8080"
     serving_token: SecretStr = SecretStr("")
     """Bearer token for the model server, of whoever calls it; the embedded stack makes one."""

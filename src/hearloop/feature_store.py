@@ -4,8 +4,9 @@
 
 Feast reads them from a folder of this machine: `registry.db`, and in `rows/` copies of those
 files, each fetched when it is first asked for. A snapshot is immutable, so writing it again
-replaces a file by itself. The online store (SQLite) stays empty: nothing asks for an utterance's
-quality while it is served.
+replaces a file by itself. Nothing asks for an utterance's quality while it is served; what is
+asked for then, phrases of tenants and speakers (`hearloop.phrase_store`), is in the online store
+alone: `define_phrases`.
 
     >>> store = FeatureStore(settings.feature_repository, objects, "hearloop-artifacts")
     >>> store.write(snapshot.digest, rows)
@@ -23,6 +24,7 @@ from hearloop.datasets import CutRow
 from hearloop.errors import NotFound
 from hearloop.files import write_atomically
 from hearloop.hidden_imports import load_feast
+from hearloop.phrase_store import SPEAKER_VIEW, TENANT_VIEW
 from hearloop.ports import ObjectStore
 from hearloop.quality import SIGNALS, speaking_rate
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from feast import FeatureStore as FeastStore
     from feast import FeatureView
 
-__all__ = ["VIEW", "FeatureStore", "UtteranceQuality"]
+__all__ = ["VIEW", "FeatureStore", "UtteranceQuality", "define_phrases"]
 
 PROJECT = "hearloop"
 VIEW = "utterance_quality"
@@ -164,3 +166,30 @@ class FeatureStore:
         )
         store.apply([utterance, view])
         return store, view
+
+
+def define_phrases(configuration: Path) -> "FeastStore":
+    """Define the views of `hearloop.phrase_store` in the store of a feature_store.yaml.
+
+    Again changes nothing. Returns the store.
+    """
+    load_feast()
+    from feast import Entity, FeatureStore, FeatureView, Field, FileSource
+    from feast.types import Array, Float64, String
+    from feast.value_type import ValueType
+
+    store = FeatureStore(fs_yaml_file=configuration)
+    fields = {
+        "tenant": (TENANT_VIEW, {"tenant_phrases": String, "tenant_boosts": Float64}),
+        "speaker": (SPEAKER_VIEW, {"speaker_words": String}),
+    }
+    for name, (view, arrays) in fields.items():
+        entity = Entity(name=name, join_keys=[name], value_type=ValueType.STRING)
+        source = FileSource(  # Feast asks for one; nothing is ever read from it
+            name=f"{view}_offline", path=f"{view}.parquet", timestamp_field="event_timestamp"
+        )
+        schema = [Field(name=field, dtype=Array(kind)) for field, kind in arrays.items()]
+        store.apply(
+            [entity, FeatureView(name=view, entities=[entity], schema=schema, source=source)]
+        )
+    return store

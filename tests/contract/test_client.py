@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from typer.testing import CliRunner
 
 from hearloop import cli, microphone
@@ -69,6 +70,37 @@ def test_a_recording_comes_back_with_words_and_how_much_was_sent(
     assert [word.text for word in answer.words] == answer.text.split()
     assert (answer.model_version, answer.seconds) == ("1", pytest.approx(1.0))
     assert sent[-1] == recording.stat().st_size
+
+
+@pytest.fixture(scope="module")
+def long_recording(tmp_path_factory: pytest.TempPathFactory, speech: Samples) -> Path:
+    """Some minutes of the sentences."""
+    path = tmp_path_factory.mktemp("long") / "meeting.ogg"
+    soundfile.write(path, np.tile(speech, 20), SAMPLE_RATE, format="OGG", subtype="OPUS")
+    return path
+
+
+def test_a_long_recording_comes_back_piece_by_piece_and_each_can_be_corrected(
+    client: Client, long_recording: Path
+) -> None:
+    heard_s: list[float] = []
+    answer = client.transcribe(long_recording, on_heard=heard_s.append)
+    assert answer.seconds > 100
+    assert len(heard_s) == len(answer.utterances) > 20
+    assert heard_s == sorted(heard_s)
+    assert " ".join(one.text for one in answer.utterances) == answer.text
+    assert len({one.request_id for one in answer.utterances}) == len(answer.utterances)
+
+
+def test_the_terminal_prints_files_of_any_length(
+    server: Server, recording: Path, long_recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEARLOOP_SERVING_URL", str(server.client.base_url))
+    result = CliRunner().invoke(cli.app, ["transcribe", str(recording), str(long_recording)])
+    assert result.exit_code == 0, result.exception
+    client = Client.of(Settings())
+    texts = [client.transcribe(one).text for one in (recording, long_recording)]
+    assert result.stdout.splitlines() == texts
 
 
 def test_speech_comes_back_while_it_is_sent(client: Client, speech: Samples) -> None:

@@ -23,7 +23,7 @@ from hearloop.storage.corrections import SqlCorrectionStore
 from hearloop.storage.reviews import SqlReviewStore
 from hearloop.storage.tables import engine
 from hearloop.testing import InMemoryEvents, InMemoryObjects
-from serving.feedback import create_app
+from serving.feedback import create_app, learning
 from tests.bundles import noise
 from tests.unit.serving.assembled import OPEN, served
 
@@ -56,7 +56,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
         store=SqlCorrectionStore(database),
         plausibilities=even,
     )
-    yield create_app(lambda: feedback, lambda: reviews, OPEN)
+    yield create_app(lambda: feedback, lambda: reviews, OPEN, learning(None))
     database.dispose()
 
 

@@ -39,7 +39,7 @@ from hearloop.training import batches
 from hearloop.training.batches import Example
 from hearloop.training.loop import Trainer
 from serving import review
-from serving.feedback import create_app, desk
+from serving.feedback import create_app, desk, learning
 from tests.unit.serving.assembled import OPEN, served
 
 pytestmark = pytest.mark.stack
@@ -54,7 +54,7 @@ CORRECTIONS = "/feedback/v1/corrections"
 def application(settings: Settings, recogniser: Recogniser) -> FastAPI:
     """The feedback service alone, with tokens asked of nobody."""
     reviews = review.queue(settings, recogniser.plausibilities)
-    return create_app(desk(settings, recogniser.plausibilities), reviews, OPEN)
+    return create_app(desk(settings, recogniser.plausibilities), reviews, OPEN, learning(None))
 
 
 @dataclass(frozen=True)

@@ -44,13 +44,16 @@ from serving import feedback, review
 from serving.access import Gate
 from serving.live import Live
 from serving.loading import Loader
+from serving.long_files import LongFiles
+from serving.phrases import Phrases
 from serving.request_log import RequestLog
-from serving.server import mount, weighing
+from serving.server import Doors, mount, weighing
 from serving.settings import Grant, ServerSettings
 from serving.traffic import TrafficControl
 from serving.transcriber import Transcriber
 from serving.versions import Versions
 from tests.bundles import write_random_bundle
+from tests.unit.serving.assembled import in_blocks
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -116,8 +119,19 @@ def serving(settings: Settings, recogniser: Recogniser) -> Iterator[str]:
         versions, Loader(lambda: composition.registry(settings), settings.cache, "fp32"), store
     )
     weigh = weighing(versions)
-    transcriber = Transcriber(versions, log, 2, decode, own.tenant)
-    mount(app, settings, versions, control, transcriber, live, feedback.desk(settings, weigh), gate)
+    phrases = Phrases(own.tenant)
+    doors = Doors(
+        versions=versions,
+        control=control,
+        transcriber=Transcriber(versions, log, 2, decode, phrases),
+        long_files=LongFiles(versions, log, in_blocks, phrases),
+        live=live,
+        phrases=phrases,
+        desk=feedback.desk(settings, weigh),
+        learn=feedback.learning(None),
+        gate=gate,
+    )
+    mount(app, settings, doors)
     versions.swap(Traffic(stable="1"), {"1": recogniser})
     with ExitStack() as stack:
         stack.callback(log.close, 10.0)

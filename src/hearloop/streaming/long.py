@@ -11,6 +11,7 @@ import numpy as np
 
 from hearloop.decoding import Transcript, Word, transcript
 from hearloop.features import SAMPLE_RATE, Samples, log_mel
+from hearloop.hotwords import Hotword
 from hearloop.recogniser import Recogniser
 from hearloop.streaming.voice import FRAME, VoiceActivity, speechless
 
@@ -69,7 +70,10 @@ def transcribe_long(
     recogniser: Recogniser,
     blocks: Iterable[Samples],
     *,
+    hotwords: Sequence[Hotword] = (),
     on_progress: Callable[[float], None] = lambda seconds: None,
+    on_segment: Callable[[Segment, Samples], None] = lambda segment, samples: None,
+    threads: int | None = None,
 ) -> LongTranscript:
     """Transcribe a recording that comes in blocks (n,) of samples at 16 kHz.
 
@@ -77,19 +81,28 @@ def transcribe_long(
         recogniser: may serve others at the same time.
         blocks: of any length, which does not change the result; no more than a
             few minutes of the recording are held, besides what `blocks` itself holds.
+        hotwords: phrases to expect.
         on_progress: called with the seconds of the recording that are done.
+        on_segment: called with each segment, in order, and its samples (n,).
+        threads: that work at the same time; as many as there are cores unless given.
     """
     cutter = _Cutter()
     segments: list[Segment] = []
-    running: deque[Future[list[Segment]]] = deque()
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    running: deque[Future[list[tuple[Segment, Samples]]]] = deque()
+
+    def take() -> None:
+        for segment, samples in running.popleft().result():
+            segments.append(segment)
+            on_segment(segment, samples)
+
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         for group in _grouped(cutter.segments(blocks)):
-            running.append(threads.submit(_transcribe, recogniser, group))
+            running.append(pool.submit(_transcribe, recogniser, group, hotwords))
             while len(running) > _AHEAD:
-                segments += running.popleft().result()
+                take()
             on_progress(cutter.seconds)
-        for answer in running:
-            segments += answer.result()
+        while running:
+            take()
     on_progress(cutter.seconds)
     return LongTranscript(segments=tuple(segments), seconds=cutter.seconds)
 
@@ -105,15 +118,21 @@ def _grouped(spoken: Iterable[_Spoken]) -> Iterator[list[_Spoken]]:
         yield group
 
 
-def _transcribe(recogniser: Recogniser, group: Sequence[_Spoken]) -> list[Segment]:
+def _transcribe(
+    recogniser: Recogniser, group: Sequence[_Spoken], hotwords: Sequence[Hotword]
+) -> list[tuple[Segment, Samples]]:
     features = [log_mel(one.samples) for one in group]
     spoken = [number for number, rows in enumerate(features) if not speechless(rows)]
-    said = recogniser.transcribe_features([features[number] for number in spoken])
+    rows = [features[number] for number in spoken]
+    said = recogniser.transcribe_features(rows, hotwords=hotwords)
     return [
-        Segment(
-            start_s=one.start_s,
-            end_s=one.start_s + len(one.samples) / SAMPLE_RATE,
-            transcript=transcript([_later(word, one.start_s) for word in found.words]),
+        (
+            Segment(
+                start_s=one.start_s,
+                end_s=one.start_s + len(one.samples) / SAMPLE_RATE,
+                transcript=transcript([_later(word, one.start_s) for word in found.words]),
+            ),
+            one.samples,
         )
         for one, found in zip((group[number] for number in spoken), said, strict=True)
         if found.words

@@ -1,13 +1,14 @@
 """KServe's application with our routes, in this process, over real tiny recognisers."""
 
 import base64
+import mmap
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 import numpy as np
@@ -16,19 +17,23 @@ from fastapi import FastAPI
 from kserve import ModelRepository
 from kserve.protocol.rest.server import RESTServer
 
-from hearloop.audio import Samples, decode, encode_flac
+from hearloop.audio import Samples, decode, decode_long, encode_flac
 from hearloop.config import Settings
 from hearloop.errors import NotFound, ServiceUnavailable
+from hearloop.phrase_store import PhraseStore
 from hearloop.storage.rollouts import SqlTrafficStore
 from hearloop.storage.tables import engine
 from hearloop.testing import InMemoryEvents, InMemoryObjects
 from serving.access import Gate
-from serving.feedback import desk
+from serving.decoder import LONG
+from serving.feedback import desk, learning
 from serving.live import Live
 from serving.loading import Loader
+from serving.long_files import LongFiles
 from serving.model import FixedRepository, SpeechDataPlane, SpeechModel
+from serving.phrases import Phrases
 from serving.request_log import RequestLog
-from serving.server import mount, weighing
+from serving.server import Doors, mount, weighing
 from serving.settings import ServerSettings
 from serving.traffic import TrafficControl
 from serving.transcriber import Transcriber
@@ -40,6 +45,7 @@ V2 = "/v2/models/hearloop/infer"
 FILE = "/openai/v1/audio/transcriptions"
 TRAFFIC = "/rollout/v1/traffic"
 LARGEST = 2_000_000
+LARGEST_FILE = 4_000_000
 
 FLAC = encode_flac(noise(1.0))
 
@@ -97,29 +103,36 @@ class Server:
 
 
 @contextmanager
-def assembled(folder: Path, shelf: Shelf, own: ServerSettings = ASKS_NOBODY) -> Iterator[Server]:
+def assembled(
+    folder: Path,
+    shelf: Shelf,
+    own: ServerSettings = ASKS_NOBODY,
+    phrase_store: PhraseStore | None = None,
+) -> Iterator[Server]:
     """A server without a model, its database and cache in `folder`."""
     settings = Settings(database_url=f"sqlite:///{folder}/hearloop.db", cache=folder)
     events = InMemoryEvents()
     log = RequestLog(settings, InMemoryObjects(), events)
     versions = Versions()
     gate = Gate(own)
-    transcriber = Transcriber(versions, log, 2, decode, own.tenant)
+    phrases = Phrases(own.tenant, phrase_store)
+    transcriber = Transcriber(versions, log, 2, decode, phrases)
     live = Live(versions, log, most_streams=4)
     store = SqlTrafficStore(engine(settings), settings.model_name)
     control = TrafficControl(versions, Loader(lambda: shelf, folder, "fp32"), store)
-    app = FastAPI()
-    mount(
-        app,
-        settings,
-        versions,
-        control,
-        transcriber,
-        live,
-        desk(settings, weighing(versions)),
-        gate,
-        LARGEST,
+    doors = Doors(
+        versions=versions,
+        control=control,
+        transcriber=transcriber,
+        long_files=LongFiles(versions, log, in_blocks, phrases),
+        live=live,
+        phrases=phrases,
+        desk=desk(settings, weighing(versions)),
+        learn=learning(phrase_store),
+        gate=gate,
     )
+    app = FastAPI()
+    mount(app, settings, doors, LARGEST, LARGEST_FILE)
     models = ModelRepository()
     models.update(SpeechModel(settings.model_name, versions, transcriber, control.restore, gate))
     plane = SpeechDataPlane(models, versions)
@@ -129,6 +142,12 @@ def assembled(folder: Path, shelf: Shelf, own: ServerSettings = ASKS_NOBODY) -> 
     with served(app) as client:
         yield Server(app, client, versions, control, shelf, events, live)
     log.close(10.0)
+
+
+def in_blocks(file: BinaryIO) -> Generator[Samples]:
+    """Decodes a long file in this process."""
+    with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as body:
+        yield from decode_long(body, LONG)
 
 
 def heard() -> Samples:

@@ -4,15 +4,19 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+import soundfile
+import soxr
 
 from hearloop.audio import Limits, decode
 from hearloop.errors import InvalidAudio
 from serving import decoder, decoders
 from serving.decoders import Decoders
+from tests.bundles import noise
 from tests.unit.serving.assembled import FLAC
 
 
@@ -62,6 +66,30 @@ def test_the_kernel_limits_a_decoder_and_it_holds_no_secret(
         assert "HEARLOOP_SECRET" not in process(with_secret).environ()
     finally:
         with_secret.close()
+
+
+def test_a_long_recording_comes_in_blocks_whatever_its_format(
+    pool: Decoders, tmp_path: Path
+) -> None:
+    rates = {"wav": 44_100, "flac": 8_000, "ogg": 48_000, "mp3": 22_050}
+    samples = noise(3.0)
+    for suffix, rate in rates.items():
+        path = tmp_path / f"long.{suffix}"
+        soundfile.write(path, soxr.resample(samples, 16_000, rate), rate)
+        with path.open("rb") as file:
+            blocks = list(pool.blocks(file))
+        assert len(blocks) > 2
+        whole, again = decode(path.read_bytes()).samples, np.concatenate(blocks)
+        assert abs(len(again) - len(whole)) <= 1
+        assert np.abs(again[: len(whole)] - whole[: len(again)]).max() < 1e-3
+    (tmp_path / "cut.flac").write_bytes(FLAC[:-500])
+    with (tmp_path / "cut.flac").open("rb") as file, pytest.raises(InvalidAudio, match="flac"):
+        list(pool.blocks(file))
+    with (tmp_path / "long.wav").open("rb") as file:
+        left = pool.blocks(file)
+        next(left)
+        left.close()
+    assert pool.decode(FLAC).seconds == 1.0
 
 
 def test_a_decoder_that_dies_costs_one_answer(pool: Decoders) -> None:

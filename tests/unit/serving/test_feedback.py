@@ -20,7 +20,7 @@ from hearloop.storage.corrections import SqlCorrectionStore
 from hearloop.storage.tables import engine
 from hearloop.testing import InMemoryEvents, InMemoryObjects
 from serving import feedback as routes
-from serving.feedback import Champion, create_app
+from serving.feedback import Champion, create_app, learning
 from tests.unit.serving.assembled import OPEN, served
 
 CORRECTIONS = "/feedback/v1/corrections"
@@ -62,7 +62,7 @@ def client(tmp_path: Path) -> Iterator[httpx.Client]:
         store=SqlCorrectionStore(database),
         plausibilities=unneeded,
     )
-    with served(create_app(lambda: desk, no_reviews, OPEN)) as made:
+    with served(create_app(lambda: desk, no_reviews, OPEN, learning(None))) as made:
         yield made
     database.dispose()
 
@@ -133,7 +133,7 @@ def test_health_follows_the_store() -> None:
     def away() -> Feedback:
         raise ServiceUnavailable("The database did not answer.")
 
-    with served(create_app(away, no_reviews, OPEN)) as client:
+    with served(create_app(away, no_reviews, OPEN, learning(None))) as client:
         answer = client.get("/healthz")
     assert (answer.status_code, answer.json()) == (503, {"error": "The database did not answer."})
 

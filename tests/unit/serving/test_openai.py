@@ -20,7 +20,7 @@ from hearloop.hotwords import Hotword
 from hearloop.recogniser import Recogniser
 from hearloop.rollout import Traffic
 from serving.settings import Grant, ServerSettings, TenantSettings
-from tests.unit.serving.assembled import FLAC, LARGEST, Server, Shelf, assembled, heard
+from tests.unit.serving.assembled import FLAC, LARGEST_FILE, Server, Shelf, assembled, heard
 
 pytestmark = pytest.mark.anyio
 
@@ -163,6 +163,6 @@ async def test_each_status_is_the_exception_that_the_package_has_for_it(
 async def test_a_file_that_is_too_large_is_an_error_of_its_client(client: AsyncOpenAI) -> None:
     with pytest.raises(APIStatusError) as large:
         await client.audio.transcriptions.create(
-            file=("a.wav", b"x" * (LARGEST + 1)), model="hearloop"
+            file=("a.wav", b"x" * (LARGEST_FILE + 1)), model="hearloop"
         )
     assert (large.value.status_code, large.value.code) == (413, "too_large")

@@ -23,7 +23,7 @@ from hearloop.storage.reviews import SqlReviewStore
 from hearloop.storage.tables import engine
 from hearloop.testing import InMemoryEvents, InMemoryObjects
 from serving import review
-from serving.feedback import create_app
+from serving.feedback import create_app, learning
 from tests.bundles import noise
 from tests.unit.serving.assembled import OPEN, refusal, served
 
@@ -91,7 +91,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     )
     for number in range(2):
         objects.put(f"s3://bucket/audio/{number}.flac", FLAC)
-    with served(create_app(lambda: feedback, lambda: reviews, OPEN)) as client:
+    with served(create_app(lambda: feedback, lambda: reviews, OPEN, learning(None))) as client:
         yield Desk(client, reviews, weigher, objects)
     database.dispose()
 

@@ -47,7 +47,7 @@ def piece(number: int, *, last: bool = False, audio: bytes | None = None) -> Pie
 
 def opened(published: Published, version: str = "1") -> tuple[Call, Stream]:
     stream = Stream()
-    return Call(piece(0), published, version, lambda _: stream), stream  # type: ignore[arg-type,return-value]
+    return Call(piece(0), published, lambda _: (version, stream)), stream  # type: ignore[arg-type,return-value]
 
 
 def final(number: int, words: int = 2) -> Final:
