@@ -1,27 +1,26 @@
 """How fast training is, and how much memory it takes: `python -m benchmarks.training FIGURE…`.
 
-On an idle machine. `efficiency`: the loop with all that it does (augmentation, curves, checkpoints)
-over a bare loop of the same network on batches held in memory, SpeechBrain's beside it. `workers`:
-two torchrun workers with a thread each over one worker with two. `memory`: what is resident after
-1,000 steps over that after 200. `resume`: from the start of a process to its first step.
+On an idle machine. `workers`: two torchrun workers with a thread each over one worker with two.
+`memory`: what is resident after 1,000 steps over that after 200. `resume`: from the new start of a
+killed worker to its next step.
 """
 
 import hashlib
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import psutil
 import torch
 from safetensors.numpy import save
-from torch import Tensor
 
 from benchmarks.results import record
 from hearloop.architecture import Architecture
@@ -30,10 +29,11 @@ from hearloop.model import Model, build
 from hearloop.recipe import Augmentation, TrainingConfig
 from hearloop.testing import InMemoryObjects
 from hearloop.training import FeatureSet, TorchrunLauncher, train
-from hearloop.training.batches import BatchPlan, Example, assemble
-from hearloop.training.checkpoints import Checkpoints, restore
+from hearloop.training.batches import Example
+from hearloop.training.checkpoints import Checkpoints
 from hearloop.training.curves import Curves, progress_bar
 from hearloop.training.loop import Trainer
+from hearloop.training.request import StagedTraining, TrainingRequest
 
 COMMAND: Final = "python -m benchmarks.training"
 STEPS: Final = 120
@@ -85,141 +85,10 @@ def stored(examples: Sequence[Example]) -> InMemoryObjects:
     return objects
 
 
-# Loops.
-
-Loss = Callable[..., Tensor]
-Tensors = tuple[Tensor, Tensor, Tensor, Tensor]
-
-
 def network() -> Model:
     """The default family's."""
     torch.manual_seed(0)
     return build(Architecture(vocabulary=len(ALPHABET) + 3))
-
-
-def ours(examples: Sequence[Example], folder: Path) -> Callable[[int], float]:
-    """A function that trains for so many steps and returns the seconds that they took."""
-    trainer = Trainer(network(), examples, replace(CONFIG, steps=10**6))
-    curves = Curves(folder / "curves.jsonl", run_id=None, tracking_uri="")
-    checkpoints = Checkpoints(folder / "checkpoints", "timed")
-
-    def run(steps: int) -> float:
-        began = time.perf_counter()
-        with progress_bar(steps) as bar:
-            for _ in range(steps):
-                step = trainer.step()
-                curves.step(step)
-                bar.step(step)
-                if step.number % 100 == 0:
-                    checkpoints.save(trainer, 0.0)
-        return time.perf_counter() - began
-
-    return run
-
-
-def held(examples: Sequence[Example], steps: int) -> list[Tensors]:
-    """The batches of the first steps."""
-    lengths = [len(one.features) for one in examples]
-    plan = BatchPlan(lengths, frames=round(CONFIG.batch_seconds * 100), seed=CONFIG.seed)
-    shape = Architecture(vocabulary=len(ALPHABET) + 3)
-    return [
-        assemble(
-            examples, plan.batch(n), shape, CONFIG.augmentation, seed=0, step=n, rank=0, workers=1
-        ).to(torch.device("cpu"))
-        for n in range(steps)
-    ]
-
-
-def optimiser(model: Model) -> torch.optim.Optimizer:
-    """As the trainer's."""
-    return torch.optim.AdamW(
-        model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01, fused=True
-    )
-
-
-def bare(batches: Sequence[Tensors]) -> Callable[[int], float]:
-    """The same network on what is held in memory, and nothing else."""
-    model = network().train()
-    adam = optimiser(model)
-    following = endless(batches)
-
-    def run(steps: int) -> float:
-        began = time.perf_counter()
-        for _ in range(steps):
-            batch = next(following)
-            loss = model.loss(*batch) / len(batch[2])
-            adam.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-            adam.step()
-        return time.perf_counter() - began
-
-    return run
-
-
-def speechbrain(batches: Sequence[Tensors]) -> Callable[[int], float]:
-    """SpeechBrain's loop around the same network, also on what is held in memory."""
-    from speechbrain.core import Brain, Stage
-
-    class Recogniser(Brain):  # type: ignore[misc]
-        """The network's loss is all that it adds."""
-
-        def compute_forward(self, batch: Tensors, stage: Stage) -> Tensor:
-            return self.modules.network.loss(*batch) / len(batch[2])
-
-        def compute_objectives(self, predictions: Tensor, batch: Tensors, stage: Stage) -> Tensor:
-            return predictions
-
-    following = endless(batches)
-    brain = Recogniser(
-        {"network": network()},
-        lambda _: optimiser(brain_network(brain)),
-        run_opts={"device": "cpu"},
-    )
-
-    def run(steps: int) -> float:
-        part = [next(following) for _ in range(steps)]
-        began = time.perf_counter()
-        brain.fit(range(1), part)
-        return time.perf_counter() - began
-
-    return run
-
-
-def brain_network(brain: Any) -> Model:
-    """The network that a Brain holds."""
-    model: Model = brain.modules.network
-    return model
-
-
-def endless(batches: Sequence[Tensors]) -> Iterator[Tensors]:
-    """The batches again and again."""
-    while True:
-        yield from batches
-
-
-def efficiency() -> None:
-    """In turns, so that a slow minute hits all; the best round of each is kept."""
-    examples = speech()
-    batches = held(examples, STEPS)
-    with tempfile.TemporaryDirectory() as folder:
-        loops = {
-            "bare": bare(batches),
-            "ours": ours(examples, Path(folder)),
-            "speechbrain": speechbrain(batches),
-        }
-        for run in loops.values():
-            run(5)
-        taken: dict[str, list[float]] = {name: [] for name in loops}
-        for _ in range(ROUNDS):
-            for name, run in loops.items():
-                taken[name].append(run(STEPS))
-                print(f"{name}: {taken[name][-1]:.1f} s for {STEPS} steps", flush=True)
-    best = {name: min(times) for name, times in taken.items()}
-    command = f"{COMMAND} efficiency"
-    record("speech", "training_efficiency", best["bare"] / best["ours"], "ratio", command)
-    over = best["bare"] / best["speechbrain"]
-    record("speech", "training_efficiency_speechbrain", over, "ratio", command)
 
 
 # Workers.
@@ -279,25 +148,64 @@ def memory() -> None:
 
 
 def resume() -> None:
-    """Read a checkpoint, restore it and take a step; the process's own start counts too."""
-    examples = speech()
+    """A worker is killed after its first checkpoint; from its new start to its next step."""
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(network(), examples, CONFIG)
-        trainer.step()
-        Checkpoints(Path(folder), "resumed").save(trainer, 0.0)
-        started = time.time() - psutil.Process().create_time()
+        work = Path(folder)
+        staged = staged_in(work)
+        first = worker(staged)
+        await_lines(work, RESUMED_STEPS + 10)
+        first.kill()
+        first.wait()
+        lines = await_lines(work, 0)
         began = time.perf_counter()
-        checkpoint = Checkpoints(Path(folder), "resumed").newest()
-        assert checkpoint is not None
-        again = Trainer(network(), examples, CONFIG)
-        restore(again, checkpoint)
-        again.step()
-        taken = started + time.perf_counter() - began
+        second = worker(staged)
+        await_lines(work, lines + 1)
+        taken = time.perf_counter() - began
+        second.kill()
+        second.wait()
     record("speech", "resume_seconds", taken, "s", f"{COMMAND} resume")
 
 
+RESUMED_STEPS: Final = 100
+"""After which a worker writes its first checkpoint."""
+
+
+def staged_in(work: Path) -> Path:
+    """A training of short batches, as the launcher stages it for its workers."""
+    objects = stored(speech())
+    shard = work / "shard-00000.safetensors"
+    shard.write_bytes(objects.get(f"{ARCHIVE}/{shard.name}"))
+    config = replace(CONFIG, steps=1000, batch_seconds=MEMORY_BATCH_SECONDS)
+    sets = (FeatureSet(role="new", archive=f"{ARCHIVE}/manifest.json"),)
+    staged = StagedTraining(
+        request=TrainingRequest(config=config, sets=sets),
+        shards=((shard,),),
+        base=None,
+        work=work,
+        output=work / "bundle",
+    )
+    path = work / "staged.json"
+    path.write_text(staged.to_json())
+    return path
+
+
+def worker(staged: Path) -> "subprocess.Popen[bytes]":
+    """What torchrun starts."""
+    command = [sys.executable, "-m", "hearloop.training", str(staged)]
+    return subprocess.Popen(command, env=os.environ | {"RANK": "0", "WORLD_SIZE": "1"})
+
+
+def await_lines(work: Path, count: int) -> int:
+    """Wait until the curves have so many lines; returns how many they have."""
+    path = work / "curves.jsonl"
+    while True:
+        lines = path.read_bytes().count(b"\n") if path.exists() else 0
+        if lines >= count:
+            return lines
+        time.sleep(0.02)
+
+
 FIGURES: Final = {
-    "efficiency": efficiency,
     "workers": workers,
     "memory": memory,
     "resume": resume,
