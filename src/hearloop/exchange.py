@@ -21,6 +21,7 @@ from hearloop.datasets import SPLITS, CutRow, Snapshot, local_audio
 from hearloop.errors import InvalidInput
 from hearloop.files import write_atomically
 from hearloop.ports import ObjectStore
+from hearloop.recipe import Split
 
 __all__ = ["FORMATS", "Format", "export"]
 
@@ -47,14 +48,20 @@ class _Target:
 
 
 def export(
-    snapshot: Snapshot, form: Format, target: str, *, objects: ObjectStore, cache: Path
+    snapshot: Snapshot,
+    form: Format,
+    target: str,
+    *,
+    objects: ObjectStore,
+    cache: Path,
+    splits: Sequence[Split] = SPLITS,
 ) -> int:
     """Write the utterances of a snapshot under `target`, a folder or `s3://`; returns how many.
 
     Run again it writes the same. Raises InvalidInput where the format cannot hold a name.
     """
     place, count = _Target(target, objects), 0
-    for split in SPLITS:
+    for split in splits:
         rows = sorted(snapshot.rows(split), key=lambda row: row.id)
         if not rows:
             continue

@@ -143,6 +143,9 @@ class TrainingConfig:
     averaged_checkpoints: int = 1
     """Moments in the last fifth of the steps whose weights are averaged; 1 takes the last."""
     augmentation: Augmentation = field(default_factory=Augmentation)
+    stream: bool = False
+    """Whether speech stays in object storage, as lhotse Shar, and is read as batches need it: for
+    more of it than a machine holds. Otherwise its features are fetched and kept in memory."""
     units: Literal["characters", "sentencepiece"] = "characters"
     """What a model that begins with random weights writes at a time. Pieces of words need many
     hours of speech; with less they stay unlearnt."""

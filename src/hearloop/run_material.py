@@ -85,9 +85,16 @@ class Run:
 
     def archive(self, digest: str) -> str:
         """URI of the archive of what the network takes, which is made when it is missing."""
-        from hearloop import feature_archive
+        from hearloop import feature_archive, streamed
 
         opened = self.snapshot(digest)
+        if self.recipe.training.stream:
+            return streamed.extract(
+                opened,
+                objects=self.objects,
+                bucket=self.settings.buckets.artifacts,
+                cache=self.settings.cache,
+            )
         splits = opened.manifest["splits"]
         total = splits["train"]["count"] + splits["dev"]["count"]
         with progress("features", total=total) as bar:

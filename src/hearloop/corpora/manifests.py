@@ -23,7 +23,7 @@ from hearloop.corpora.utterance import UNDATED, Rejected, Utterance
 from hearloop.errors import InvalidInput, NotFound
 from hearloop.recipe import Split
 
-__all__ = ["is_lhotse", "lhotse", "nemo", "shar", "shards"]
+__all__ = ["is_lhotse", "lhotse", "nemo", "shar", "shards", "unpacked"]
 
 _MOST: Final = 2**30
 """Bytes that a compressed manifest may become: two million cuts."""
@@ -134,7 +134,7 @@ def _lines(place: Place, name: str) -> Iterator[Mapping[str, Any]]:
     """The objects of JSON lines, compressed or not; a line that is none is an empty object."""
     body = place.read_bytes(name)
     if name.endswith(".gz"):
-        body = _unpacked(body, name)
+        body = unpacked(body, name)
     for line in body.decode("utf-8", errors="replace").split("\n"):
         if line.strip():
             try:
@@ -144,7 +144,8 @@ def _lines(place: Place, name: str) -> Iterator[Mapping[str, Any]]:
             yield row if isinstance(row, dict) else {}
 
 
-def _unpacked(body: bytes, name: str) -> bytes:
+def unpacked(body: bytes, name: str) -> bytes:
+    """What a gzip file holds, up to 1 GB. Raises InvalidInput."""
     try:
         with gzip.open(io.BytesIO(body)) as file:
             unpacked = file.read(_MOST + 1)

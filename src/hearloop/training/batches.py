@@ -17,6 +17,7 @@ from torch import Tensor
 from hearloop.architecture import Shape
 from hearloop.features import FRAME_SECONDS, MEL_BINS, SAMPLE_RATE, Matrix, Samples, log_mel
 from hearloop.recipe import Augmentation
+from hearloop.streamed import SHARDS_TOGETHER, LazyFeatures
 from hearloop.training.augmentation import augment, respeak
 
 __all__ = ["Batch", "BatchPlan", "Example", "assemble", "collate", "noise_examples"]
@@ -41,7 +42,7 @@ class Example:
     """One utterance in memory: (t, 80) features and the ids of its text."""
 
     id: str
-    features: npt.NDArray[np.float16] | Matrix
+    features: npt.NDArray[np.float16] | Matrix | LazyFeatures
     ids: tuple[int, ...]
     text: str
 
@@ -73,8 +74,20 @@ class BatchPlan:
     share a batch.
     """
 
-    def __init__(self, lengths: Sequence[int], *, frames: int, seed: int) -> None:
-        """Plan batches of about `frames` feature frames from utterances of `lengths` frames."""
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        *,
+        frames: int,
+        seed: int,
+        shards: Sequence[int | None] | None = None,
+    ) -> None:
+        """Plan batches of about `frames` feature frames from utterances of `lengths` frames.
+
+        shards: where utterances are, None for those in memory. Those of a few shards are then
+        heard together, so that few shards have to be held.
+        """
+        self._shards = shards
         self._lengths = np.asarray(lengths)
         self._frames = frames
         self._seed = seed
@@ -91,7 +104,7 @@ class BatchPlan:
 
     def _epoch(self, number: int) -> list[list[int]]:
         rng = np.random.default_rng([self._seed, number])
-        order = rng.permutation(len(self._lengths))
+        order = self._order(rng)
         ends = np.cumsum(self._lengths[order])
         pools = np.searchsorted(
             ends, np.arange(1, ends[-1] // (_POOL * self._frames) + 1) * _POOL * self._frames
@@ -99,7 +112,25 @@ class BatchPlan:
         batches: list[list[int]] = []
         for pool in np.split(order, pools):
             batches += self._fill(pool[np.argsort(self._lengths[pool], kind="stable")].tolist())
-        return [batches[index] for index in rng.permutation(len(batches))]
+        if self._shards is None:
+            return [batches[index] for index in rng.permutation(len(batches))]
+        near = [batches[at : at + _POOL] for at in range(0, len(batches), _POOL)]
+        return [part[index] for part in near for index in rng.permutation(len(part))]
+
+    def _order(self, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+        """All utterances, by chance; of shards a few at a time, and those in memory throughout."""
+        order = rng.permutation(len(self._lengths))
+        if self._shards is None:
+            return order
+        names = sorted({shard for shard in self._shards if shard is not None})
+        turns = dict(zip(rng.permutation(names).tolist(), range(len(names)), strict=True))
+        windows = max(1, -(-len(names) // SHARDS_TOGETHER))
+        drawn = rng.integers(windows, size=len(order))
+        window = [
+            drawn[index] if shard is None else turns[shard] // SHARDS_TOGETHER
+            for index, shard in enumerate(self._shards)
+        ]
+        return order[np.argsort(np.asarray(window)[order], kind="stable")]
 
     def _fill(self, pool: list[int]) -> list[list[int]]:
         batches: list[list[int]] = []

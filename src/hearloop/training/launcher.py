@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from hearloop import feature_archive
 from hearloop.bundle import verify
 from hearloop.errors import IntegrityError, TrainingFailed
 from hearloop.files import write_atomically
@@ -31,6 +30,7 @@ from hearloop.training.request import (
     TrainingRequest,
     TrainingSummary,
 )
+from hearloop.training.sets import fetched
 
 __all__ = ["Launcher", "TorchrunLauncher", "train"]
 
@@ -116,10 +116,7 @@ class TorchrunLauncher:
         self, request: TrainingRequest, *, base_bundle: Path | None, output: Path, work: Path
     ) -> TrainingSummary:
         """Train and leave the bundle in `output`. Raises TrainingFailed."""
-        shards = [
-            tuple(feature_archive.fetch(one.archive, self._objects, self._cache))
-            for one in request.sets
-        ]
+        shards = [fetched(one, self._objects, self._cache) for one in request.sets]
         staged = StagedTraining(
             request=request,
             shards=tuple(shards),

@@ -124,7 +124,11 @@ class Trainer:
         lengths = [len(example.features) for example in examples]
         self._lengths = lengths
         frames = round(config.batch_seconds / FRAME_SECONDS)
-        self._plan = BatchPlan(lengths, frames=frames, seed=config.seed)
+        shards = [getattr(example.features, "shard", None) for example in examples]
+        streamed = any(shard is not None for shard in shards)
+        self._plan = BatchPlan(
+            lengths, frames=frames, seed=config.seed, shards=shards if streamed else None
+        )
         self._loss: nn.Module = _Loss(network)
         if workers > 1:
             self._loss = DistributedDataParallel(

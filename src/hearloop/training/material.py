@@ -1,14 +1,15 @@
-"""What a training learns from, read into memory and mixed."""
+"""What a training learns from, mixed: in memory, or in reach of object storage."""
 
 from dataclasses import dataclass
 from typing import Final
 
-from hearloop import feature_archive
 from hearloop.architecture import sample_rows
 from hearloop.errors import ConfigurationError
 from hearloop.feature_archive import ArchivedUtterance
 from hearloop.features import MEL_BINS, log_mel
+from hearloop.streamed import StreamedUtterance
 from hearloop.tokenizer import Tokenizer
+from hearloop.training import sets
 from hearloop.training.adaptation import draw
 from hearloop.training.batches import Example, noise_examples
 from hearloop.training.request import StagedTraining
@@ -17,6 +18,9 @@ __all__ = ["Material", "load_material"]
 
 _NOISE_SHARE: Final = 0.05
 """Noise without speech, relative to the number of utterances."""
+
+
+_Utterance = ArchivedUtterance | StreamedUtterance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,16 +33,17 @@ class Material:
 
 
 def load_material(staged: StagedTraining, tokenizer: Tokenizer) -> Material:
-    """Read the feature sets into memory and mix them as the configuration says.
+    """Read the feature sets and mix them as the configuration says.
+
+    Features are in memory afterwards; those of a streamed set are computed whenever a batch asks.
 
     Raises ConfigurationError when there is nothing to learn from or to judge on.
     """
     config = staged.request.config
-    utterances: dict[tuple[str, str], dict[str, ArchivedUtterance]] = {}
-    for feature_set, shards in zip(staged.request.sets, staged.shards, strict=True):
-        for utterance in feature_archive.read(shards):
-            part = utterances.setdefault((feature_set.role, utterance.split), {})
-            part[utterance.id] = utterance
+    utterances: dict[tuple[str, str], dict[str, _Utterance]] = {}
+    for feature_set, utterance in sets.utterances(staged):
+        part = utterances.setdefault((feature_set.role, utterance.split), {})
+        part[utterance.id] = utterance
 
     def examples(role: str, split: str) -> list[Example]:
         return [_example(one, tokenizer) for one in utterances.get((role, split), {}).values()]
@@ -57,7 +62,7 @@ def load_material(staged: StagedTraining, tokenizer: Tokenizer) -> Material:
     return Material(train=train + noise, new_dev=new_dev, old_dev=examples("replay", "dev"))
 
 
-def _example(utterance: ArchivedUtterance, tokenizer: Tokenizer) -> Example:
+def _example(utterance: _Utterance, tokenizer: Tokenizer) -> Example:
     return Example(
         id=utterance.id,
         features=utterance.features,

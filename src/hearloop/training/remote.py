@@ -10,7 +10,6 @@ s3://<bucket>/trainings/<digest>/summary.json
 import shutil
 from pathlib import Path
 
-from hearloop import feature_archive
 from hearloop.bundle import verify
 from hearloop.errors import NotFound
 from hearloop.files import write_atomically
@@ -23,6 +22,7 @@ from hearloop.training.request import (
     TrainingRequest,
     TrainingSummary,
 )
+from hearloop.training.sets import fetched
 
 __all__ = ["RemoteTraining"]
 
@@ -60,10 +60,7 @@ class RemoteTraining:
         work = self._cache / "trainings" / request.digest
         base = self._get_bundle("base", work / "base") if request.base else None
         self._get_checkpoints(work / "checkpoints")
-        shards = [
-            tuple(feature_archive.fetch(one.archive, self._objects, self._cache))
-            for one in request.sets
-        ]
+        shards = [fetched(one, self._objects, self._cache) for one in request.sets]
         return StagedTraining(
             request=request,
             shards=tuple(shards),

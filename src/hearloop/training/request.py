@@ -76,7 +76,7 @@ class StagedTraining:
 
     request: TrainingRequest
     shards: tuple[tuple[Path, ...], ...]
-    """Local shards of each of the request's sets."""
+    """Local shards of each of the request's sets; none of those that are streamed."""
     base: Path | None
     """Local bundle to start from."""
     work: Path

@@ -1,11 +1,11 @@
 """What a training writes in: the base's units, or those that its recipe asks for."""
 
-from hearloop import feature_archive
 from hearloop.bundle import Bundle
 from hearloop.errors import ConfigurationError
 from hearloop.text import language_of
 from hearloop.tokenizer import Tokenizer, train_pieces
 from hearloop.training.request import StagedTraining
+from hearloop.training.sets import utterances
 
 __all__ = ["tokenizer"]
 
@@ -29,8 +29,7 @@ def tokenizer(staged: StagedTraining, base: Bundle | None) -> Tokenizer:
         return Tokenizer(spoken.alphabet, language=language)
     texts = [
         utterance.text
-        for feature_set, shards in zip(staged.request.sets, staged.shards, strict=True)
-        for utterance in feature_archive.read(shards)
+        for feature_set, utterance in utterances(staged)
         if feature_set.role == "new" and utterance.split == "train"
     ]
     return train_pieces(texts, language, config.pieces)

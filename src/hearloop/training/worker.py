@@ -24,6 +24,7 @@ from hearloop.families import Family, RnnCtc, Wav2Vec2Ctc
 from hearloop.files import write_atomically
 from hearloop.model import Model, build
 from hearloop.recipe import TrainingConfig
+from hearloop.streamed import LazyFeatures
 from hearloop.training import units
 from hearloop.training.adaptation import average, choose, report
 from hearloop.training.attempts import Weights
@@ -46,6 +47,10 @@ _CHECKPOINT_STEPS: Final = 100
 """Steps between checkpoints: 10 s of work are lost at most, and 0.1 s is spent on each."""
 _DEV_SHARE: Final = 0.2
 """Share of the steps between two looks at the development set."""
+
+
+_CALIBRATED_ON: Final = 400
+"""Streamed utterances whose mean and deviation stand for all: two shards, 20 minutes."""
 
 
 class Stopped(Exception):
@@ -295,7 +300,10 @@ def new_network(
 
         return load_pretrained(family, vocabulary, pretrained)
     network = build(sized(family, vocabulary=vocabulary))
-    frames = np.concatenate([one.features for one in train if one.ids]).astype(np.float32)
+    heard = [one.features for one in train if one.ids]
+    if isinstance(heard[0], LazyFeatures):  # each has to be fetched
+        heard = heard[:_CALIBRATED_ON]
+    frames = np.concatenate(heard).astype(np.float32)
     deviation = torch.from_numpy(frames.std(axis=0)).clamp(min=1e-2)
     network.calibrate(torch.from_numpy(frames.mean(axis=0)), deviation)
     return network
