@@ -62,7 +62,8 @@ def test_who_has_to_talk_can(overlay: Overlay) -> None:
     assert reaches(overlay, pod(overlay, "hearloop-feedback"), mlflow, 5000)
     assert reaches(overlay, pod(overlay, "hearloop-calls"), mlflow, 5000)
     assert reaches(overlay, STEPS, serving, 8080)
-    assert reaches(overlay, serving, pod(overlay, "feast"), 6566)
+    for asking in (serving, pod(overlay, "hearloop-feedback"), STEPS):
+        assert reaches(overlay, asking, pod(overlay, "feast"), 6566), asking
     assert reaches(overlay, training, training, 29500)
     for namespace, target, port in (
         ("envoy-gateway-system", serving, 8080),

@@ -443,7 +443,7 @@ def test_mlflow_takes_what_it_is_given(overlay: Overlay) -> None:
 
 def test_feast_takes_what_it_is_given(overlay: Overlay) -> None:
     (pod,) = (one for one in overlay.pods() if one.name == "feast")
-    (server,) = pod.containers
+    views, server = pod.containers
     program, repository, place, verb = server["command"]
     assert (program, verb) == ("feast", "serve")
     given = {f"--{name}" for name in options(server["args"])}
@@ -451,6 +451,8 @@ def test_feast_takes_what_it_is_given(overlay: Overlay) -> None:
     (mount,) = (one for one in server["volumeMounts"] if one["name"] == "repository")
     (file,) = overlay.one("ConfigMap", "hearloop-feast")["data"]
     assert place == f"{mount['mountPath']}/{file}"
+    assert views["command"] == ["python", "-m", "hearloop.cli", "prepare", cli.Part.FEATURES]
+    assert options(views["args"]) == {"feast": place}
 
 
 def help_of(*command: str | Path) -> str:
