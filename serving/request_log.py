@@ -10,8 +10,9 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from hearloop.audio import SAMPLE_RATE, Samples, digest, encode_flac
 from hearloop.config import Settings
@@ -20,6 +21,7 @@ from hearloop.errors import HearloopError
 from hearloop.events import Transcription, event_id
 from hearloop.feedback import request_uri
 from hearloop.ports import EventLog, ObjectStore
+from hearloop.retention import KEPT_DAYS, last_day, note_expiry, note_sharing
 from serving import metrics
 from serving.caller import Caller
 
@@ -53,10 +55,18 @@ class Answered:
 class RequestLog:
     """One background thread between the answers and the stores."""
 
-    def __init__(self, settings: Settings, objects: ObjectStore, events: EventLog) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        objects: ObjectStore,
+        events: EventLog,
+        kept_days: Callable[[str], int] = lambda tenant: KEPT_DAYS,
+    ) -> None:
+        """`kept_days`: how long recordings of a tenant are kept."""
         self._bucket = settings.buckets.audio
         self._topic = settings.kafka.transcriptions_topic
         self._objects = objects
+        self._kept_days = kept_days
         self._events = events
         self._queue: deque[Answered] = deque()
         self._queued_seconds = 0.0
@@ -131,14 +141,24 @@ class RequestLog:
             return answered
 
     def _store(self, answered: Answered) -> None:
-        """Audio, then the record, then the event: whoever sees one finds what it names."""
+        """When it goes, audio, record, event: whoever sees one finds what it names."""
         flac = encode_flac(answered.samples)
         name = digest(flac)
         audio_uri = f"s3://{self._bucket}/audio/{name}.flac"
         event = _transcription(answered, name, audio_uri)
         body = json.dumps(event.to_json(), ensure_ascii=False).encode()
         record_uri = request_uri(self._bucket, event.request_id)
-        self._objects.create(audio_uri, flac, content_type="audio/flac")
+        ends = last_day(datetime.now(UTC).date(), self._kept_days(answered.caller.tenant))
+        note_expiry(
+            self._objects,
+            self._bucket,
+            event.request_id,
+            audio_uri=audio_uri,
+            record_uri=record_uri,
+            last_day=ends,
+        )
+        if not self._objects.create(audio_uri, flac, content_type="audio/flac"):
+            note_sharing(self._objects, self._bucket, audio_uri, ends)
         if not self._objects.create(record_uri, body, content_type="application/json"):
             log.info("The request id %s was used before; its record stays", event.request_id)
         self._events.publish(self._topic, event.call, event.to_json())

@@ -24,6 +24,7 @@ from serving.access import Gate
 from serving.boundary import Boundary
 from serving.decoder import LONG
 from serving.decoders import Decoders
+from serving.expiry import expiring
 from serving.live import Live
 from serving.loading import loader
 from serving.long_files import LongFiles
@@ -134,7 +135,7 @@ def serve(settings: Settings, own: ServerSettings, listening: Listening) -> None
         )
     tracing.set_up()
     objects, events = composition.objects(settings), composition.events(settings)
-    request_log = RequestLog(settings, objects, events)
+    request_log = RequestLog(settings, objects, events, lambda tenant: own.tenant(tenant).kept_days)
     versions = Versions()
     cores = len(os.sched_getaffinity(0))
     decoders = Decoders(cores)
@@ -164,7 +165,10 @@ def serve(settings: Settings, own: ServerSettings, listening: Listening) -> None
     mount(kserve_app, settings, doors)
     model = SpeechModel(settings.model_name, versions, transcriber, control.restore, gate)
     try:
-        with review.intake(settings, review.queue(settings, weighing(versions))):
+        with (
+            review.intake(settings, review.queue(settings, weighing(versions))),
+            expiring(objects, settings.buckets.audio),
+        ):
             _SpeechServer(listening, versions, live, own.drain_seconds).start([model])
     finally:
         decoders.close()

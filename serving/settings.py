@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hearloop.bundle import SERVED, Precision
 from hearloop.config import STACK_ENV
+from hearloop.retention import KEPT_DAYS
 
 __all__ = ["Grant", "Role", "ServerSettings", "TenantSettings"]
 
@@ -35,6 +36,8 @@ class TenantSettings(BaseModel):
     consent: Literal["given", "asked"] = "given"
     """`given`: the tenant's contract covers keeping audio, until a caller says no. `asked`:
     nothing is kept unless the caller says yes (the header x-hearloop-consent)."""
+    kept_days: int = KEPT_DAYS
+    """How long recordings and what was answered are kept, where they may be kept at all."""
     hotwords: dict[str, float] = {}
     """Phrases that every stream listens for, and how much each is favoured."""
 

@@ -32,16 +32,21 @@ def main() -> None:
     parser.add_argument("--metrics_port", type=int, help="answer Prometheus there")
     chosen = parser.parse_args()
     set_up_logging()
-    settings = Settings()
+    settings, own = Settings(), ServerSettings()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     models = Models(
-        loader(settings, ServerSettings()),
+        loader(settings, own),
         composition.traffic_store(settings),
         pinned=settings.model_version,
     )
-    request_log = RequestLog(settings, composition.objects(settings), composition.events(settings))
+    request_log = RequestLog(
+        settings,
+        composition.objects(settings),
+        composition.events(settings),
+        lambda tenant: own.tenant(tenant).kept_days,
+    )
     expose_log(request_log)
     if chosen.metrics_port is not None:
         start_http_server(chosen.metrics_port)

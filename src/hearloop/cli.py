@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
@@ -122,6 +123,17 @@ def prepare(
         if not feast.is_file():
             raise ConfigurationError(f"There is no {feast}; name Feast's configuration by --feast.")
         define_phrases(feast)
+
+
+@app.command()
+def expire() -> None:
+    """Delete recordings whose time is over; model servers do it each hour as well."""
+    from hearloop.retention import expire as delete
+
+    settings = Settings()
+    today = datetime.now(UTC).date()
+    deleted = delete(composition.objects(settings), settings.buckets.audio, today)
+    print(f"{deleted} recordings deleted.")
 
 
 @app.command()

@@ -2,7 +2,8 @@ import json
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from hearloop.config import Settings
 from hearloop.decoding import Transcript, Word
 from hearloop.errors import ServiceUnavailable
 from hearloop.events import Transcription
+from hearloop.retention import expire
 from hearloop.testing import InMemoryEvents, InMemoryObjects
 from serving import request_log
 from serving.caller import Caller
@@ -44,6 +46,20 @@ def logging_to(objects: Any, events: Any) -> Iterator[RequestLog]:
         yield log
     finally:
         log.close(10.0)
+
+
+def test_each_tenants_recordings_go_when_its_days_are_over() -> None:
+    objects, bucket = InMemoryObjects(), SETTINGS.buckets.audio
+    days = {"short": 3, "long": 30}
+    log = RequestLog(SETTINGS, objects, InMemoryEvents(), days.__getitem__)
+    for number, tenant in enumerate(days):
+        one = answered(tenant, seconds=0.1 * (1 + number))
+        log.put(replace(one, caller=replace(one.caller, tenant=tenant)))
+    log.close(10.0)
+    assert expire(objects, bucket, datetime.now(UTC).date() + timedelta(days=5)) == 1
+    (record,) = objects.list(f"s3://{bucket}/requests/")
+    assert record.endswith("/long.json")
+    assert len(list(objects.list(f"s3://{bucket}/audio/"))) == 1
 
 
 def published(events: InMemoryEvents) -> list[Transcription]:
