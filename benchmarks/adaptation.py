@@ -57,6 +57,7 @@ ADAPTATION: Final = TrainingConfig(
     replay_utterances=1200,
     corpus_repeats=5,
     average_with_base=(0.5, 0.7, 0.8, 0.9, 1.0),
+    accepted_forgetting=0.003,
     averaged_checkpoints=5,
     augmentation=TRAINING.augmentation,
 )

@@ -138,6 +138,9 @@ class TrainingConfig:
     """How often the new corpus is repeated relative to the replayed utterances."""
     average_with_base: tuple[float, ...] = (1.0,)
     """Candidate shares of the new weights when averaged with the base's; dev sets choose."""
+    accepted_forgetting: float = 0.0125
+    """Rise of the WER on old speech that is accepted for what is learnt. On a development set of a
+    dozen speakers one point is chance; the gate, on many more, accepts two of a retrain."""
     other_learning_rates: tuple[float, ...] = ()
     """Peak rates that are tried beside the first, each for all steps; dev sets choose."""
     averaged_checkpoints: int = 1

@@ -7,17 +7,13 @@ development sets, never the sets of the gate, choose one.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from torch import Tensor
 
 from hearloop.training.request import Candidate
 
 __all__ = ["average", "choose", "draw", "report"]
-
-_FORGETTING: Final = 0.0125
-"""Rise of the WER on old speech that is accepted for what is learnt. On a development set of a
-dozen speakers one point is chance; the gate, on many more, accepts two of a retrain."""
 
 _T = TypeVar("_T")
 
@@ -38,14 +34,15 @@ def average(
     }
 
 
-def choose(candidates: Sequence[Candidate], before: Candidate | None) -> Candidate:
+def choose(candidates: Sequence[Candidate], before: Candidate | None, accepted: float) -> Candidate:
     """The candidate with the lowest WER on new speech among those that forget little.
 
-    When each of them forgets more, the one that forgets least. Ties go to more of the new.
+    `accepted`: rise of the WER on old speech that counts as little. When each of them forgets
+    more, the one that forgets least. Ties go to more of the new.
     """
     if before is None or before.old_wer is None:
         return min(candidates, key=lambda one: (one.new_wer, -one.share))
-    limit = before.old_wer + _FORGETTING
+    limit = before.old_wer + accepted
     forgotten = {one: max(0.0, (one.old_wer or 0.0) - limit) for one in candidates}
     return min(candidates, key=lambda one: (forgotten[one], one.new_wer, -one.share))
 

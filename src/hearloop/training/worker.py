@@ -158,11 +158,11 @@ class _Run:
         )
         try:
             self._steps(curves)
-            before, candidates = self._candidates()
-            curves.outcome(report(candidates, before, choose(candidates, before)))
+            before, candidates, chosen = self._candidates()
+            curves.outcome(report(candidates, before, chosen))
         finally:
             lost = curves.close()
-        return self._finish(before, candidates, lost)
+        return self._finish(before, candidates, chosen, lost)
 
     def _resume(self) -> None:
         checkpoint = self._checkpoints.newest()
@@ -229,7 +229,7 @@ class _Run:
     def _wer(self, examples: list[Example]) -> float:
         return word_error_rate(self._trainer.network, examples, self._tokenizer)
 
-    def _candidates(self) -> tuple[Candidate | None, list[Candidate]]:
+    def _candidates(self) -> tuple[Candidate | None, list[Candidate], Candidate]:
         """Judge the base and what each rate and share gives; the network gets the best weights."""
         ends = dict(zip(self._config.learning_rates, self._trainer.attempts.ends(), strict=True))
         before = self._judge(self._base, 0.0, None) if self._base else None
@@ -239,11 +239,11 @@ class _Run:
             for rate, new in ends.items()
             for share in shares
         ]
-        chosen = choose(candidates, before)
+        chosen = choose(candidates, before, self._config.accepted_forgetting)
         assert chosen.learning_rate is not None  # only that of the base is None
         best = self._mixed(ends[chosen.learning_rate], chosen.share)
         self._trainer.network.load_state_dict(best)
-        return before, candidates
+        return before, candidates, chosen
 
     def _mixed(self, new: Weights, share: float) -> Weights:
         return average(self._base, new, share) if self._base else new
@@ -258,9 +258,12 @@ class _Run:
         )
 
     def _finish(
-        self, before: Candidate | None, candidates: list[Candidate], lost: int
+        self,
+        before: Candidate | None,
+        candidates: list[Candidate],
+        chosen: Candidate,
+        lost: int,
     ) -> TrainingSummary:
-        chosen = choose(candidates, before)
         summary_path = self._staged.work / SUMMARY
         summary_path.unlink(missing_ok=True)  # that of another request is not this bundle's
         write_bundle(

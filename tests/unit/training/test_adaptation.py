@@ -21,17 +21,22 @@ def test_averages_weight_by_weight() -> None:
 def test_learns_most_among_those_that_forget_little() -> None:
     before = candidate(0.0, 0.60, 0.040)
     offered = [candidate(0.5, 0.25, 0.041), candidate(0.75, 0.19, 0.044), candidate(1, 0.14, 0.061)]
-    assert choose(offered, before).share == 0.75
+    assert choose(offered, before, 0.0125).share == 0.75
 
 
 def test_forgets_least_when_all_forget() -> None:
     before = candidate(0.0, 0.60, 0.04)
-    assert choose([candidate(0.75, 0.2, 0.07), candidate(1.0, 0.1, 0.09)], before).share == 0.75
+    assert (
+        choose([candidate(0.75, 0.2, 0.07), candidate(1.0, 0.1, 0.09)], before, 0.0125).share
+        == 0.75
+    )
 
 
 def test_without_old_speech_the_new_decides() -> None:
-    assert choose([candidate(0.5, 0.3), candidate(1.0, 0.2)], None).share == 1.0
-    assert choose([candidate(0.5, 0.2), candidate(1.0, 0.2)], candidate(0.0, 0.6)).share == 1.0
+    assert choose([candidate(0.5, 0.3), candidate(1.0, 0.2)], None, 0.0125).share == 1.0
+    assert (
+        choose([candidate(0.5, 0.2), candidate(1.0, 0.2)], candidate(0.0, 0.6), 0.0125).share == 1.0
+    )
 
 
 @pytest.mark.parametrize("count", [0, 3, 10, 99])
@@ -55,7 +60,7 @@ def test_reports_what_was_learnt_and_forgotten() -> None:
         Candidate(share=share, new_wer=new, old_wer=old, learning_rate=rate)
         for share, new, old, rate in ((0.5, 0.2, 0.045, 1e-3), (1.0, 0.1, 0.06, 2e-3))
     ]
-    text = report(tried, before, choose(tried, before))
+    text = report(tried, before, choose(tried, before, 0.0125))
     assert "|  | 0 | 60.00% | 4.00% | the base |" in text
     assert "| 0.001 | 0.5 | 20.00% | 4.50% | chosen |" in text
     assert "| 0.002 | 1 | 10.00% | 6.00% |  |" in text
