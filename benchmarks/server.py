@@ -57,9 +57,11 @@ def serving(bundle: Path, **environment: str) -> Iterator[Served]:
         variables = {**os.environ, **settings.to_environment(), **environment}
         grpc_port = Ports.free().serving
         command = [sys.executable, "-m", "serving", f"--grpc_port={grpc_port}"]
-        process = psutil.Popen(command, env=variables)
+        log = Path(folder, "serving.log")
+        with log.open("wb") as written:
+            process = psutil.Popen(command, env=variables, stdout=written, stderr=written)
         try:
-            _wait(f"{settings.serving_url}/v2/models/{settings.model_name}/ready", process)
+            _wait(f"{settings.serving_url}/v2/models/{settings.model_name}/ready", process, log)
             yield Served(
                 url=settings.serving_url,
                 grpc=f"127.0.0.1:{grpc_port}",
@@ -90,7 +92,7 @@ def _stores(folder: Path) -> Iterator[Stack]:
         stack.down()
 
 
-def _wait(url: str, process: psutil.Popen) -> None:
+def _wait(url: str, process: psutil.Popen, log: Path) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -99,4 +101,4 @@ def _wait(url: str, process: psutil.Popen) -> None:
         except httpx.HTTPError:
             pass
         time.sleep(0.1)
-    raise RuntimeError(f"{url} did not become ready; the server's log is above.")
+    raise RuntimeError(f"{url} did not become ready; its log ends: {log.read_text()[-2_000:]}")

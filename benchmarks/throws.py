@@ -192,7 +192,8 @@ async def _throw_grpc(channel: grpc.aio.Channel, thrown: Thrown) -> int | str:
     try:
         await channel.unary_unary(_INFER)(thrown.body, timeout=_PATIENCE_S)
     except grpc.aio.AioRpcError as error:
-        no_message = "deserializ" in (error.details() or "")  # grpc itself calls it its own fault
+        details = error.details() or ""  # of what is no message: grpc itself and KServe say no 400
+        no_message = "deserializ" in details or "DecodeError" in details
         return 400 if no_message else _STATUSES.get(error.code(), repr(error))
     return 200
 

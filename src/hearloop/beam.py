@@ -26,6 +26,9 @@ HOPELESS: Final = -20.0
 """Nor then, below this; and a prefix so far behind the best one is given up."""
 SILENT: Final = -1e-3
 """A blank more likely than this leaves the prefixes as they are."""
+SURPLUS: Final = 2.0
+"""Nats by which a hotword's character may come to lead over what is likeliest without it: what
+characters that are heard clearly earn must not pay for one that was not said."""
 _NEVER: Final = -math.inf
 
 
@@ -34,14 +37,15 @@ class _Prefix:
 
     __slots__ = (
         "before", "blank", "bonus", "certainty", "first", "following", "index", "last",
-        "letter", "next_blank", "next_letter", "state",
+        "letter", "next_blank", "next_letter", "own", "pending", "state",
     )  # fmt: skip
 
-    def __init__(self, before: "_Prefix | None", index: int, state: State, bonus: float) -> None:
+    def __init__(self, before: "_Prefix | None", index: int, state: State) -> None:
         self.before = before
         self.index = index
         self.state = state
-        self.bonus = bonus
+        self.bonus = self.own = self.pending = 0.0
+        """Nats by hotwords: in all, for this character, and given back if a phrase breaks off."""
         self.following: dict[int, _Prefix] = {}
         self.blank = self.letter = self.next_blank = self.next_letter = _NEVER
         """Nats of all paths that end in a blank, or in the last character; now and next."""
@@ -129,7 +133,7 @@ class PrefixBeam:
         """Characters that no prefix disputes and that are not yet words."""
         self._words: list[Word] = []
         self._shown: list[Word] = []
-        self._root = _Prefix(None, BLANK, hotwords.start, 0.0)
+        self._root = _Prefix(None, BLANK, hotwords.start)
         self._root.blank = 0.0
         self._beam = [self._root]
 
@@ -174,7 +178,7 @@ class PrefixBeam:
         self._show()
         words, self._shown, self._words, self._settled = self._shown, [], [], []
         winner = self._beam[0]
-        self._root = _Prefix(None, winner.index, self._hotwords.start, 0.0)
+        self._root = _Prefix(None, winner.index, self._hotwords.start)
         self._root.blank, self._root.letter = winner.blank, winner.letter
         self._beam = [self._root]
         return words
@@ -190,7 +194,8 @@ class PrefixBeam:
         ]
 
     def _final_score(self, prefix: _Prefix) -> float:
-        return prefix.score + self._hotwords.end(prefix.state)
+        nats = self._hotwords.end(prefix.state)
+        return prefix.score + (min(nats, SURPLUS) if nats >= 0 else -prefix.pending)
 
     def _pass(self, blank: float) -> None:
         for prefix in self._beam:
@@ -211,7 +216,7 @@ class PrefixBeam:
             for index in likely + waited:
                 before = prefix.blank if index == prefix.index else total
                 if before != _NEVER:
-                    following = self._following(prefix, index)
+                    following = self._following(prefix, index, row[best] - row[index])
                     touched[following] = None
                     following.enter(before, row, self._frame, sure)
         for prefix in touched:
@@ -223,11 +228,25 @@ class PrefixBeam:
         for prefix in touched.keys() - set(self._beam):
             prefix.give_up()
 
-    def _following(self, prefix: _Prefix, index: int) -> _Prefix:
+    def _following(self, prefix: _Prefix, index: int, behind: float) -> _Prefix:
+        """The prefix with one character more, now `behind` nats less likely than the likeliest."""
         found = prefix.following.get(index)
         if found is None:
             state, nats = self._hotwords.step(prefix.state, index)
-            found = prefix.following[index] = _Prefix(prefix, index, state, prefix.bonus + nats)
+            found = prefix.following[index] = _Prefix(prefix, index, state)
+            if nats < 0:
+                found.pending = min(state.value, prefix.pending)
+                found.own = found.pending - prefix.pending
+            else:
+                found.own = min(nats, behind + SURPLUS)
+                complete = state.earned > 0 or state.value < prefix.state.value
+                found.pending = 0.0 if complete else prefix.pending + found.own
+            found.bonus = prefix.bonus + found.own
+        elif found.own > behind + SURPLUS:  # it lacks less now, and keeps no more
+            less = found.own - behind - SURPLUS
+            found.own -= less
+            found.bonus -= less
+            found.pending = max(0.0, found.pending - less)
         return found
 
     def _show(self) -> bool:

@@ -69,6 +69,19 @@ def test_a_hotword_is_written_where_it_is_almost_as_likely() -> None:
     assert beam.transcribe(log_probs, TOKENIZER, unlikely).text == "aa"
 
 
+def test_what_is_heard_clearly_does_not_pay_for_a_character_that_was_not_said() -> None:
+    """Of a hotword aba, where abb was said."""
+    clear, other = 0.97, 6e-6  # 12 nats apart
+    probabilities = np.full((4, 4), other)
+    for frame, index in enumerate((1, 2, 0, 2)):
+        probabilities[frame, index] = clear
+    for unsaid, text in ((other, "abb"), (0.05, "aba")):
+        probabilities[3, 1] = unsaid
+        hotwords = Hotwords([Hotword(phrase="aba", boost=4.0)], TOKENIZER)
+        log_probs = np.log(probabilities).astype(np.float32)
+        assert beam.transcribe(log_probs, TOKENIZER, hotwords).text == text
+
+
 def test_counts_the_words_that_it_takes_back() -> None:
     found = PrefixBeam(TOKENIZER, NONE)
     for probabilities in ([0.3, 0.36, 0.33, 0.01], [0.01, 0.01, 0.97, 0.01]):
