@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from hearloop.corrections import Correction, correct
 from hearloop.errors import InvalidTranscript
 from hearloop.events import Transcription
-from hearloop.hotwords import MOST_HOTWORDS
+from hearloop.hotwords import MOST_HOTWORDS, Hotword
 from hearloop.phrase_store import PhraseStore
 from hearloop.recogniser import Recogniser
 from hearloop.rollout import Traffic
@@ -79,7 +79,10 @@ async def test_a_store_that_is_away_is_done_without(
 
 def test_only_the_requests_own_keywords_are_a_mistake() -> None:
     found = hotwords(["Bonus Fund"], {"bonus fund": 9.0, "a|b": 3.0, "abc": 2.0})
-    assert [(one.phrase, one.boost) for one in found] == [("bonus fund", 3.0), ("abc", 2.0)]
+    assert [(one.phrase, one.boost) for one in found] == [
+        ("bonus fund", Hotword.boost),
+        ("abc", 2.0),
+    ]
     with pytest.raises(InvalidTranscript):
         hotwords(["[noise]"], {})
     many = {f"word {'a' * number}": 1.0 for number in range(2 * MOST_HOTWORDS)}
