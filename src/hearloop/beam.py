@@ -99,9 +99,11 @@ def transcribe(log_probs: LogProbs, tokenizer: Tokenizer, hotwords: Hotwords) ->
     return transcript(search(log_probs, tokenizer, hotwords).take())
 
 
-def search(log_probs: LogProbs, tokenizer: Tokenizer, hotwords: Hotwords) -> "PrefixBeam":
-    """The beam after all frames (frames, vocabulary) of one recording."""
-    beam = PrefixBeam(tokenizer, hotwords)
+def search(
+    log_probs: LogProbs, tokenizer: Tokenizer, hotwords: Hotwords, *, begins_s: float = 0.0
+) -> "PrefixBeam":
+    """The beam after all frames (frames, vocabulary), the first of which is about `begins_s`."""
+    beam = PrefixBeam(tokenizer, hotwords, begins_s=begins_s)
     path, certainties = log_probs.argmax(axis=1).tolist(), certainty(log_probs).tolist()
     beam.extend(log_probs, path, certainties)
     return beam

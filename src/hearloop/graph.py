@@ -51,8 +51,15 @@ class Graph:
 
     def run(self, x: Matrix, states: States) -> tuple[npt.NDArray[np.float32], States]:
         """(N, T, bins) features, T as `frames` says, to (N, T / 4, V) log-probabilities."""
-        log_probs, *after = self._answer(x, states)
-        return log_probs, tuple(after[: len(states)])
+        return self.step(x, states)[:2]
+
+    def step(
+        self, x: Matrix, states: States
+    ) -> tuple[npt.NDArray[np.float32], States, npt.NDArray[np.float32] | None]:
+        """As `run`, and what an attention decoder hears, (N, T / 4, D), if there is one."""
+        log_probs, *rest = self._answer(x, states)
+        encoded = rest[len(states)] if len(rest) > len(states) else None
+        return log_probs, tuple(rest[: len(states)]), encoded
 
     def _answer(self, x: Matrix, states: States) -> list[npt.NDArray[np.float32]]:
         """Log-probabilities, states, and what an attention decoder wants if there is one."""

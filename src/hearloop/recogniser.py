@@ -97,11 +97,11 @@ class Recogniser:
     ) -> list[Transcript]:
         """The text of the beam that CTC and the attention decoder find most likely together."""
         automaton = compiled(hotwords, self.tokenizer)
-        transcripts = []
-        for log_probs, encoded in self._heard(recordings, self.graph.encode_whole):
-            search = beam.search(log_probs, self.tokenizer, automaton)
-            transcripts.append(decoding.transcript(rescorer.best(search.alternatives(), encoded)))
-        return transcripts
+        heard = self._heard(recordings, self.graph.encode_whole)
+        return [
+            decoding.transcript(rescorer.words(log_probs, encoded, automaton))
+            for log_probs, encoded in heard
+        ]
 
     def log_probs(self, recordings: Sequence[Matrix]) -> list[npt.NDArray[np.float32]]:
         """Log-probabilities (frames, V) of each of many feature matrices (t, bins)."""

@@ -1,4 +1,4 @@
-"""Choose among the texts of a beam by an attention decoder, for whole recordings.
+"""Choose among the texts of a beam by an attention decoder, once an utterance is over.
 
 CTC takes each output for itself; the decoder knows what was written before. Their log-likelihoods
 are added, weighted as in training (arXiv 2012.05481).
@@ -12,11 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from hearloop.architecture import ConformerArchitecture
-from hearloop.decoding import Word
+from hearloop.beam import search
+from hearloop.decoding import LogProbs, Word
 from hearloop.graph import session
+from hearloop.hotwords import Hotwords
 from hearloop.tokenizer import BLANK, Tokenizer
 
-__all__ = ["Rescorer"]
+__all__ = ["Encoded", "Rescorer"]
+
+Encoded = npt.NDArray[np.float32]
+"""What the encoder made of the speech: (T, D), a row every 40 ms."""
 
 _PADDING: Final = -1
 
@@ -32,8 +37,15 @@ class Rescorer:
         self._share = architecture.attention_share
         self._tokenizer = tokenizer
 
+    def words(
+        self, log_probs: LogProbs, encoded: Encoded, hotwords: Hotwords, *, begins_s: float = 0.0
+    ) -> list[Word]:
+        """The most likely words of (T, V) and (T, D), the first of which are about `begins_s`."""
+        found = search(log_probs, self._tokenizer, hotwords, begins_s=begins_s)
+        return self.best(found.alternatives(), encoded)
+
     def best(
-        self, alternatives: Sequence[tuple[float, list[Word]]], encoded: npt.NDArray[np.float32]
+        self, alternatives: Sequence[tuple[float, list[Word]]], encoded: Encoded
     ) -> list[Word]:
         """The most likely words; each alternative comes with CTC's nats. `encoded`: (T, D)."""
         texts = [" ".join(word.text for word in words) for _, words in alternatives]
@@ -44,9 +56,7 @@ class Rescorer:
         ]
         return alternatives[int(np.argmax(nats))][1]
 
-    def scores(
-        self, texts: Sequence[Sequence[int]], encoded: npt.NDArray[np.float32]
-    ) -> list[float]:
+    def scores(self, texts: Sequence[Sequence[int]], encoded: Encoded) -> list[float]:
         """Log-likelihood of each text, given what was heard: (T, D)."""
         ended = np.full((len(texts), max(map(len, texts)) + 1), _PADDING)
         begun = np.full(ended.shape, BLANK)

@@ -10,13 +10,15 @@ import numpy as np
 from hearloop.decoding import LogProbs
 from hearloop.errors import HearloopError
 from hearloop.features import Samples
+from hearloop.hotwords import compiled
 from hearloop.recogniser import Recogniser
+from hearloop.rescoring import Encoded
 from hearloop.streaming import events
 from hearloop.streaming.chunks import Chunk, Chunker
 from hearloop.streaming.events import Event
 from hearloop.streaming.options import StreamOptions
 from hearloop.streaming.search import searches
-from hearloop.streaming.utterances import Utterances
+from hearloop.streaming.utterances import Rescore, Utterances
 from hearloop.streaming.voice import VoiceActivity
 from hearloop.streaming.whole import WholeUtterances
 
@@ -32,6 +34,17 @@ class Mark(Enum):
 
     COMMIT = "the utterance ends here"
     FINISH = "the stream ends here"
+
+
+def _rescoring(options: StreamOptions, recogniser: Recogniser) -> Rescore | None:
+    """How finals are rescored, where there is an attention decoder."""
+    rescorer = recogniser.rescorer
+    if rescorer is None:
+        return None
+    hotwords = compiled(options.hotwords, recogniser.tokenizer)
+    return lambda log_probs, encoded, begins_s: rescorer.words(
+        log_probs, encoded, hotwords, begins_s=begins_s
+    )
 
 
 class Channel:
@@ -57,7 +70,7 @@ class Channel:
         self._listener = listener
         search = searches(options, recogniser.tokenizer)
         self._words: Utterances | WholeUtterances = (
-            Utterances(options, shape.lookahead, search)
+            Utterances(options, shape.lookahead, search, _rescoring(options, recogniser))
             if shape.streaming
             else WholeUtterances(options, recogniser)
         )
@@ -96,11 +109,16 @@ class Channel:
             self.chunker.end()
 
     def answer(
-        self, chunk: Chunk, log_probs: LogProbs, path: Sequence[int], certainties: Sequence[float]
+        self,
+        chunk: Chunk,
+        log_probs: LogProbs,
+        path: Sequence[int],
+        certainties: Sequence[float],
+        encoded: Encoded | None,
     ) -> None:
-        """Take the outputs of the graph for a chunk."""
+        """Take the outputs of the graph for a chunk; `encoded` where finals are rescored."""
         assert isinstance(self._words, Utterances)
-        if self._words.answer(chunk, log_probs, path, certainties):
+        if self._words.answer(chunk, log_probs, path, certainties, encoded):
             self._tell(self._words.partial(self.chunker.heard_s))
 
     def keep(self, chunk: Chunk) -> None:

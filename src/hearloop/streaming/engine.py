@@ -190,13 +190,17 @@ class Engine:
             state[new] = 0.0
         states = tuple(state[slots] for state in self._states)
         x = np.stack([chunk.rows for chunk in chunks])
-        log_probs, after = self._recogniser.graph.run(x, states)
+        if self._recogniser.rescorer:
+            log_probs, after, encoded = self._recogniser.graph.step(x, states)
+        else:
+            (log_probs, after), encoded = self._recogniser.graph.run(x, states), None
         for state, update in zip(self._states, after, strict=True):
             state[slots] = update
         paths = log_probs.argmax(axis=2).tolist()
         certainties = decoding.certainty(log_probs).tolist()
+        heard = [None] * len(chunks) if encoded is None else encoded
         for channel, chunk, *outputs in zip(
-            channels, chunks, log_probs, paths, certainties, strict=True
+            channels, chunks, log_probs, paths, certainties, heard, strict=True
         ):
             channel.answer(chunk, *outputs)
 
