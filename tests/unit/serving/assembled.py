@@ -4,7 +4,7 @@ import base64
 import mmap
 import socket
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from kserve import ModelRepository
 from kserve.protocol.rest.server import RESTServer
 
-from hearloop.audio import Samples, decode, decode_long, encode_flac
+from hearloop.audio import Audio, Samples, decode, decode_long, encode_flac
 from hearloop.config import Settings
 from hearloop.errors import NotFound, ServiceUnavailable
 from hearloop.phrase_store import PhraseStore
@@ -108,6 +108,7 @@ def assembled(
     shelf: Shelf,
     own: ServerSettings = ASKS_NOBODY,
     phrase_store: PhraseStore | None = None,
+    decode: Callable[[bytes], Audio] = decode,
 ) -> Iterator[Server]:
     """A server without a model, its database and cache in `folder`."""
     settings = Settings(database_url=f"sqlite:///{folder}/hearloop.db", cache=folder)
