@@ -12,9 +12,10 @@ from hearloop.recipe import Recipe
 from hearloop.rollout.inference_service import CANARY_LABELS
 from k8s import check, rules
 from pipelines import recipes
+from serving.boundary import MOST_LARGE
 from serving.calls.__main__ import LOG_SECONDS
 from serving.calls.worker import FLUSH_SECONDS
-from serving.server import DRAIN_SECONDS, GRACE_SECONDS
+from serving.server import DRAIN_SECONDS, GRACE_SECONDS, LARGEST_BODY, LARGEST_FILE
 from tests.deploy.objects import Overlay, fits, options
 
 FILES = [
@@ -149,6 +150,12 @@ def test_streams_are_drained_before_a_pod_ends(overlay: Overlay) -> None:
     drain = before + streams + GRACE_SECONDS + DRAIN_SECONDS
     assert pod.spec["terminationGracePeriodSeconds"] >= drain
     assert pod.spec["deploymentStrategy"]["rollingUpdate"]["maxUnavailable"] == 0
+
+
+def test_recordings_that_come_in_have_room(overlay: Overlay) -> None:
+    (room,) = (one for one in overlay.serving().spec["volumes"] if one["name"] == "temporary")
+    gigabytes = int(room["emptyDir"]["sizeLimit"].removesuffix("Gi"))
+    assert gigabytes * 2**30 >= MOST_LARGE * LARGEST_FILE + 16 * LARGEST_BODY
 
 
 def test_members_that_hear_calls_have_time_to_hand_them_over(overlay: Overlay) -> None:
