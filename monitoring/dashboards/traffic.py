@@ -106,6 +106,21 @@ LATENCY = [
         "From the end of an utterance to its final result.",
         "hearloop_final_latency_seconds",
     ),
+    graph(
+        "Words taken back",
+        "percentunit",
+        "Words that partial results showed and later ones replaced, to the words that stayed.",
+        {
+            "share": f"{per_second('hearloop_revised_words_total')}"
+            f" / {per_second('hearloop_final_words_total')}"
+        },
+    ),
+    graph(
+        "Phrases of callers",
+        "reqps",
+        "Questions to the online store; late ones are answered without their phrases.",
+        {"{{outcome}}": per_second("hearloop_phrases_total", "outcome")},
+    ),
     _quantiles(
         "Answers to files",
         "From the arrival of a recording to its transcript.",
