@@ -15,7 +15,7 @@ lock() { # IMAGE LOCK [OPTION…]
         "images/$1/$2.in" --output-file "images/$1/$2.txt"
 }
 
-torch=$(sed -nE 's/^((torch|triton|cuda-|nvidia-)[a-z0-9-]*)==.*/--no-emit-package \1/p' constraints.txt)
+torch=$(sed -nE 's/^(torch|triton|(cuda|nvidia)-[a-z0-9-]*)==.*/--no-emit-package \1/p' constraints.txt)
 
 lock functions requirements
 lock monitor requirements

