@@ -15,6 +15,7 @@ import soxr
 import websockets
 from openai import AsyncOpenAI
 from openai.resources.realtime.realtime import AsyncRealtimeConnection
+from prometheus_client import REGISTRY
 
 from hearloop.audio import Samples
 from hearloop.config import Settings
@@ -243,6 +244,42 @@ async def test_what_is_wrong_is_answered_in_a_sentence_and_the_session_goes_on(
             assert event["error"]["event_id"] == "e1"
         await socket.send(json.dumps({"type": "input_audio_buffer.clear"}))
         assert json.loads(await socket.recv())["type"] == "input_audio_buffer.cleared"
+
+
+def metric(name: str) -> float:
+    return REGISTRY.get_sample_value(name) or 0.0
+
+
+MOVING = (
+    "hearloop_time_to_first_word_seconds_count",
+    "hearloop_partial_latency_seconds_count",
+    "hearloop_final_latency_seconds_count",
+    "hearloop_real_time_factor_count",
+    "hearloop_final_words_total",
+)
+
+
+async def test_a_stream_moves_the_metrics(serving: Server) -> None:
+    before = {name: metric(name) for name in MOVING}
+    revised = metric("hearloop_revised_words_total")
+    async with connected(serving, **MANUAL) as connection:
+        assert metric("hearloop_live_streams") == 1.0
+        await say(connection, pcm16(SPEECH))
+        await connection.input_audio_buffer.commit()
+        events = await until(connection, COMPLETED)
+    said = len(events[-1].transcript.split())
+    for name, value in before.items():
+        assert metric(name) > value, name
+    assert metric("hearloop_final_words_total") == before["hearloop_final_words_total"] + said
+    shown = sum(1 for event in events if getattr(event, "revised", None))
+    assert metric("hearloop_revised_words_total") >= revised + min(shown, 1)
+    assert metric("hearloop_live_chunks_waiting") == 0.0
+
+
+async def test_chunks_that_wait_are_told(serving: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with connected(serving, **MANUAL):
+        monkeypatch.setattr(live_module.Conversation, "waiting_s", 0.5)
+        assert metric("hearloop_live_chunks_waiting") == 3.0
 
 
 async def test_cleared_audio_is_forgotten(serving: Server) -> None:

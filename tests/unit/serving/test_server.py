@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
+from serving import boundary
 from tests.unit.serving.assembled import (
     FILE,
     FLAC,
     LARGEST,
+    LARGEST_FILE,
     TRAFFIC,
     V1,
     V2,
@@ -31,13 +33,14 @@ def test_other_content_types_are_415(serving: Server) -> None:
 @pytest.mark.parametrize("route", [V1, V2, FILE, TRAFFIC])
 def test_bodies_beyond_the_bound_are_413(serving: Server, route: str, chunked: bool) -> None:
     part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
-    body = part + b"x" * LARGEST
-    content: Any = iter([body[:LARGEST], body[LARGEST:]]) if chunked else body
+    most = LARGEST_FILE if route == FILE and not chunked else LARGEST
+    body = part + b"x" * most
+    content: Any = iter([body[:most], body[most:]]) if chunked else body
     method = "PUT" if route == TRAFFIC else "POST"
     headers = {"content-type": "multipart/form-data; boundary=x" if route == FILE else "text/json"}
     answer = serving.client.request(method, route, content=content, headers=headers)
     assert answer.status_code == 413
-    assert str(LARGEST) in refusal(answer)
+    assert str(most) in refusal(answer)
     assert serving.client.post(FILE, files={"file": FLAC}).status_code == 200
 
 
@@ -106,3 +109,13 @@ def test_a_body_that_is_much_too_large_is_refused_while_it_is_still_sent(serving
         answer = serving.client.post(FILE, files={"file": bytes(3 * LARGEST)})
         assert answer.status_code == 413
         assert refusal(answer).startswith("The body has")
+
+
+def test_so_many_long_recordings_are_taken_in_at_once(
+    serving: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boundary, "MOST_LARGE", 0)
+    answer = serving.client.post(FILE, files={"file": bytes(LARGEST + 1)})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
+    assert "long recordings" in refusal(answer)
+    assert serving.client.post(FILE, files={"file": FLAC}).status_code == 200
