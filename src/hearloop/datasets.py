@@ -164,11 +164,13 @@ def write_snapshot(
     objects: ObjectStore,
     bucket: str,
     language: str = "en",
+    cleaning: Mapping[str, bool] | None = None,
 ) -> Snapshot:
     """Store a snapshot of utterances whose audio is already stored.
 
-    recipe: the corpora, as JSON values; language: tag of what is spoken in all of them. Equal
-    arguments give the same snapshot, whether or not an earlier call was cut off at any point.
+    recipe: the corpora, as JSON values; language: tag of what is spoken in all of them;
+    cleaning: what was done to the recordings. Equal arguments give the same snapshot, whether or
+    not an earlier call was cut off at any point.
     """
     parts = {
         "cuts": _json_lines(_cut(row) for row in rows),
@@ -177,6 +179,7 @@ def write_snapshot(
     manifest = {
         "format": FORMAT,
         "language": language,
+        "cleaning": dict(cleaning or {}),
         "recipe": list(recipe),
         "cuts": {"digest": audio.digest(parts["cuts"]), "count": len(rows)},
         "quarantine": {"digest": audio.digest(parts["quarantine"]), "count": len(quarantine)},

@@ -8,12 +8,13 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from pydantic import TypeAdapter
 
 from hearloop import corpora as sources
 from hearloop.audio import SAMPLE_RATE, Limits, decode, digest, encode_flac
+from hearloop.cleaning import clean
 from hearloop.config import Settings
 from hearloop.corpora import CorrectionStore, Rejected, Utterance
 from hearloop.datasets import (
@@ -28,7 +29,7 @@ from hearloop.datasets import (
 from hearloop.errors import InvalidAudio, InvalidInput, InvalidTranscript
 from hearloop.ports import ObjectStore
 from hearloop.quality import measure
-from hearloop.recipe import Corpus
+from hearloop.recipe import Cleaning, Corpus
 from hearloop.telemetry import Progress, Silent
 from hearloop.text import language_of, normalise
 
@@ -53,10 +54,12 @@ def ingest(
     corrections: CorrectionStore | None = None,
     progress: Progress | None = None,
     language: str = "en",
+    cleaning: Cleaning | None = None,
 ) -> Snapshot:
     """Store the corpora as one snapshot; `progress` advances by one for each thing found.
 
     language: tag of the language that is spoken; what is said in another one is quarantined.
+    cleaning: what is done to each recording; nothing where it is None.
 
     An id is that of the corpus and the beginning of the audio's digest, `utt1-5f0c93ab`, so that
     two recordings share none, in whatever snapshots they are.
@@ -70,12 +73,14 @@ def ingest(
     watched, bucket = progress or Silent(), settings.buckets.snapshots
     rows: dict[str, CutRow] = {}
     quarantine: list[Quarantined] = []
+    cleaned = cleaning or Cleaning()
     for corpus in corpora:
         found = sources.utterances(
             corpus, objects=objects, cache=settings.cache, corrections=corrections
         )
         names: set[str] = set()
-        for name, kept in _stored(found, _Keeper(corpus.kind, language, objects, bucket)):
+        keeper = _Keeper(corpus.kind, language, cleaned, objects, bucket)
+        for name, kept in _stored(found, keeper):
             if isinstance(kept, Quarantined):
                 quarantine.append(kept)
             elif name in names or kept.id in rows:
@@ -90,6 +95,7 @@ def ingest(
         quarantine,
         recipe=[_JSON.dump_python(corpus, mode="json") for corpus in corpora],
         language=language,
+        cleaning=asdict(cleaning) if cleaning else {},
         objects=objects,
         bucket=bucket,
     )
@@ -101,6 +107,7 @@ class _Keeper:
 
     source: str
     language: str
+    cleaning: Cleaning
     objects: ObjectStore
     bucket: str
 
@@ -116,7 +123,7 @@ class _Keeper:
         """Check an utterance and store its audio. Raises InvalidAudio or InvalidTranscript."""
         language = self._language(one)
         text = normalise(one.text, language)
-        samples = decode(one.audio, limits=Limits(seconds=LONGEST_S)).samples
+        samples = clean(decode(one.audio, limits=Limits(seconds=LONGEST_S)).samples, self.cleaning)
         seconds = len(samples) / SAMPLE_RATE
         if seconds < SHORTEST_S:
             raise InvalidAudio(f"The recording lasts {seconds:.3f} s; no word is that short.")

@@ -15,6 +15,7 @@ from hearloop.families import Family
 
 __all__ = [
     "Augmentation",
+    "Cleaning",
     "Corpus",
     "CorrectionsCorpus",
     "FolderCorpus",
@@ -95,6 +96,20 @@ class CorrectionsCorpus:
     """False takes quarantined corrections too: only to measure what they would have done."""
     dev_share: float = 0.1
     test_share: float = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cleaning:
+    """What is done to recordings as they are ingested, which servers do not do to calls.
+
+    Measured effects: docs/speech.md.
+    """
+
+    trim_silence: bool = False
+    """Keep what lies between the first speech and the last, by WebRTC's voice activity detector;
+    recordings without speech are quarantined."""
+    reduce_noise: bool = False
+    """Spectral gating by noisereduce; needs the extra `cleaning`."""
 
 
 Corpus = Annotated[
@@ -222,6 +237,7 @@ class Recipe:
     language: str = "en"
     """Tag of the language that is spoken, `it` or `es-MX`: one of `hearloop.text.languages`. What
     is in another language is quarantined."""
+    cleaning: Cleaning = field(default_factory=Cleaning)
     gate: GatePolicy = field(default_factory=GatePolicy)
     rollout: RolloutPolicy = field(default_factory=RolloutPolicy)
 

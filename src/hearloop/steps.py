@@ -66,6 +66,7 @@ def ingest(*, recipe: str, run_id: str) -> str:
                     corrections=composition.correction_store(run.settings) if corrected else None,
                     progress=bar,
                     language=run.recipe.language,
+                    cleaning=run.recipe.cleaning,
                 )
             work.done(
                 snapshot.digest,

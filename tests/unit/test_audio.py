@@ -8,6 +8,7 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.signal.windows import blackmanharris
 
 from hearloop.audio import (
     SAMPLE_RATE,
@@ -212,3 +213,27 @@ def test_noise_depends_on_its_seed_alone() -> None:
 def test_a_recording_cut_off_anywhere_is_decoded_or_refused(name: str) -> None:
     for length in range(0, len(ENCODED[name]), 29):
         _decoded_or_refused(ENCODED[name][:length])
+
+
+def _level_db(samples: Samples) -> float:
+    """RMS of the middle, in dB to full scale."""
+    middle = samples[len(samples) // 4 : -len(samples) // 4]
+    return float(20 * np.log10(max(np.sqrt(np.mean(middle.astype(np.float64) ** 2)), 1e-9)))
+
+
+def _decoded_tone(hertz: float, rate: int) -> Samples:
+    return decode(_sndfile(_tone(0.5, hertz, rate), rate, format="WAV", subtype="FLOAT")).samples
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 32_000, 44_100, 48_000, 96_000])
+def test_resampling_keeps_the_band_and_lets_nothing_else_in(rate: int) -> None:
+    highest = 0.9 * min(rate, SAMPLE_RATE) / 2
+    for hertz in np.linspace(100, highest, 9):
+        kept = _decoded_tone(hertz, rate)
+        assert _level_db(kept) == pytest.approx(_level_db(_tone(0.5, hertz)), abs=0.05)
+        spectrum = np.abs(np.fft.rfft(kept[2000:6000] * blackmanharris(4000))) ** 2
+        place = round(hertz * 4000 / SAMPLE_RATE)
+        near = spectrum[max(place - 8, 0) : place + 9].sum()
+        assert 10 * np.log10((spectrum.sum() - near) / near) < -80  # images and distortion
+    for hertz in np.linspace(1.1 * SAMPLE_RATE / 2, 0.95 * rate / 2, 5) if rate > 20_000 else ():
+        assert _level_db(_decoded_tone(hertz, rate)) < -100  # aliases
