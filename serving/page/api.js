@@ -58,22 +58,43 @@ export const words = (found) => (found ?? []).map((one) => ({
   text: one.word, start: one.start, end: one.end, confidence: one.confidence ?? 1,
 }));
 
-// XMLHttpRequest, for fetch tells nobody how far an upload is.
-export function transcribe(file, { onProgress = () => {}, keep = true } = {}) {
+// Reads server-sent events as they arrive; `text` is all that has arrived so far.
+function reader(onEvent) {
+  let read = 0;
+  return (text) => {
+    for (let end; (end = text.indexOf('\n\n', read)) >= 0; read = end + 2) {
+      onEvent(JSON.parse(text.slice(read, end).replace(/^data: /, '')));
+    }
+  };
+}
+
+// XMLHttpRequest, for fetch tells nobody how far an upload is. Long recordings come back piece by
+// piece: `onHeard` gets the text so far, and the second that it reaches to.
+export function transcribe(file, { onProgress = () => {}, onHeard = () => {}, keep = true } = {}) {
   const form = new FormData();
   form.append('file', file);
   form.append('response_format', 'verbose_json');
   form.append('timestamp_granularities[]', 'word');
+  form.append('stream', 'true');
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open('POST', address('/openai/v1/audio/transcriptions'));
     for (const [name, value] of Object.entries(headers())) request.setRequestHeader(name, value);
     if (!keep) request.setRequestHeader('x-hearloop-consent', 'no');
     request.upload.onprogress = (event) => onProgress(event.loaded / event.total);
-    request.onerror = () => reject(new Refused(0, 'The upload broke off; try again.'));
-    request.onload = () => (request.status === 200
-      ? resolve(JSON.parse(request.responseText))
-      : reject(new Refused(request.status, sentence(request.status, request.responseText))));
+    const broken = () => reject(new Refused(0, 'The connection broke off; try again.'));
+    let text = '';
+    const take = reader((event) => {
+      if (event.error) reject(new Refused(422, event.error.message));
+      else if (event.type === 'transcript.text.done') resolve(event);
+      else { text += event.delta; onHeard(text, event.end); }
+    });
+    request.onprogress = () => { if (request.status === 200) take(request.responseText); };
+    request.onerror = broken;
+    request.onload = () => {
+      if (request.status === 200) { take(request.responseText); broken(); return; }
+      reject(new Refused(request.status, sentence(request.status, request.responseText)));
+    };
     request.send(form);
   });
 }

@@ -48,6 +48,23 @@ export class Player {
   }
 }
 
+// A part of a recording that others play parts of too.
+export class Part {
+  constructor(player, start, end) {
+    Object.assign(this, { player, start, end, onTime: () => {} });
+  }
+
+  play(start = this.start, end = this.end) {
+    if (this.player.onTime !== this.onTime) this.player.onTime(null);
+    this.player.onTime = this.onTime;
+    return this.player.play(start, end);
+  }
+
+  get playing() { return this.player.playing && this.player.onTime === this.onTime; }
+
+  stop() { this.player.stop(); }
+}
+
 // A WAV file of one channel of 16-bit samples.
 export function wav(samples, rate) {
   const head = new DataView(new ArrayBuffer(44));

@@ -2,12 +2,16 @@
 
 import { transcribe, words as wordsOf } from './api.js';
 import { Microphone, RATE } from './microphone.js';
-import { Player, wav } from './player.js';
+import { Part, Player, wav } from './player.js';
 import { Session } from './realtime.js';
 import { hint } from './words.js';
 
 const AROUND = 0.3; // seconds of audio kept before and after an utterance
 const KEPT = 120; // seconds that wait for the end of an utterance at most
+
+const clock = (seconds) => (
+  `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, '0')}`
+);
 
 // What was recorded last, by its time in the session.
 class Recent {
@@ -124,6 +128,35 @@ export function setUpSpeaking({ transcripts, say, fail }) {
 function setUpFiles({ transcripts, say, fail, announce }) {
   const input = document.getElementById('file');
 
+  // What has been heard of a long recording, before there are words to play.
+  function soFar(card, file) {
+    const place = card.querySelector('.words');
+    const heard = document.createElement('p');
+    heard.className = 'so-far';
+    place.append(heard);
+    return (text, seconds) => {
+      heard.textContent = text;
+      card.querySelector('.about').textContent = `${file.name}, recognised to ${clock(seconds)}`;
+    };
+  }
+
+  // Each utterance of a long recording is played and corrected by itself; the first one on top.
+  function fillLong(card, file, answer) {
+    card.remove();
+    const player = new Player(file);
+    const words = wordsOf(answer.words);
+    for (const one of [...answer.utterances].reverse()) {
+      transcripts.fill(transcripts.add(''), {
+        about: `${file.name}, at ${clock(one.start)}`,
+        text: one.text,
+        words: words.filter((word) => word.start >= one.start && word.start < one.end),
+        requestId: one.request_id,
+        player: new Part(player, one.start, one.end),
+      });
+    }
+    announce(`${file.name}: ${answer.utterances.length} utterances`);
+  }
+
   async function take(file) {
     const card = transcripts.add(file.name);
     const bar = document.createElement('progress');
@@ -136,7 +169,12 @@ function setUpFiles({ transcripts, say, fail, announce }) {
           if (share < 1) bar.value = share;
           else { bar.removeAttribute('value'); bar.setAttribute('aria-label', `Recognising ${file.name}`); }
         },
+        onHeard: soFar(card, file),
       });
+      if (answer.utterances) {
+        fillLong(card, file, answer);
+        return;
+      }
       transcripts.fill(card, {
         about: `${file.name}, ${Number(answer.duration).toFixed(1)} s`,
         text: answer.text,

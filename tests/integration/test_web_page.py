@@ -265,6 +265,24 @@ def test_a_file_becomes_words_that_sound_when_they_are_clicked(page: Page, serve
     expect(page.locator("#transcripts .word.now").first).to_be_visible(timeout=MOST_MS)
 
 
+def test_a_long_file_becomes_utterances_each_of_which_can_be_corrected(
+    page: Page, served: Served
+) -> None:
+    speech, rate = soundfile.read(served.speech, dtype="float32")
+    path = served.folder / "long.flac"
+    soundfile.write(path, np.tile(speech, 1 + 70 * rate // len(speech)), rate)
+    page.locator("#file").set_input_files(path)
+    cards = page.locator("#transcripts li")
+    expect(cards.nth(10)).to_be_visible(timeout=MOST_MS)
+    expect(cards.first.locator(".about")).to_contain_text("long.flac, at 0:0")
+    cards.nth(2).locator(".word").last.click()
+    expect(cards.nth(2).locator(".word.now").first).to_be_visible(timeout=MOST_MS)
+    cards.nth(2).locator(".correct").click()
+    page.keyboard.insert_text("pay the gas bill ")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#status")).to_contain_text("kept", timeout=MOST_MS)
+
+
 def test_a_dropped_file_is_transcribed(page: Page, served: Served) -> None:
     data = page.evaluate_handle(
         "bytes => { const moved = new DataTransfer();"
