@@ -21,9 +21,9 @@ import torchaudio
 from benchmarks.results import record
 from hearloop.features import HOP, MEL_BINS, SAMPLE_RATE, WINDOW, Samples, log_mel
 
-UTTERANCES: Final = 40
+UTTERANCES: Final = 20
 SECONDS: Final = (2.0, 8.0)
-ROUNDS: Final = 5
+ROUNDS: Final = 15
 FLOOR: Final = 1e-10
 
 

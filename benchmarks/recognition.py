@@ -51,8 +51,7 @@ RT60: Final = (0.2, 0.6)
 BATCHES: Final = (1, 8, 32)
 ARCHIVE: Final = "s3://features/calls"
 TRAINING: Final = TrainingConfig(
-    steps=2600,
-    workers=2,
+    steps=2750,
     averaged_checkpoints=5,
     augmentation=Augmentation(rooms=0.6, noise=0.3, voices=0.5),
 )

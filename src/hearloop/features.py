@@ -107,7 +107,7 @@ _POVEY: Final = np.power(
 ).astype(np.float32)
 _PREEMPHASIS: Final = np.float32(CONFIGURATION["preemphasis"])
 _SMALLEST: Final = np.finfo(np.float32).eps
-_BLOCK: Final = 512
+_BLOCK: Final = 128
 """Windows that are transformed at a time: what a core's cache holds."""
 _ROWS: Final = 8
 """Windows in a product of matrices: so few that the linear algebra library starts no threads,
@@ -129,7 +129,9 @@ def _transform(windows: npt.NDArray[np.float32], energies: Matrix) -> None:
     shaped -= (1 - _PREEMPHASIS) * windows.mean(axis=1, keepdims=True)
     shaped *= _POVEY[1:]
     spectrum = rfft(shaped, _FFT, axis=1)
-    powers = spectrum.real**2 + spectrum.imag**2
+    parts = spectrum.view(np.float32)  # real and imaginary in turns
+    np.square(parts, out=parts)
+    powers = parts[:, ::2] + parts[:, 1::2]
     whole = len(powers) // _ROWS * _ROWS
     np.matmul(
         powers[:whole].reshape(-1, _ROWS, powers.shape[1]),
