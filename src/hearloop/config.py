@@ -105,6 +105,9 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     trainjob: TrainJobSettings = TrainJobSettings()
     rollout: RolloutSettings = RolloutSettings()
+    language: str = "en"
+    """Tag of the language that callers speak, and that corrections are normalised in: that of the
+    recipes whose models are in service."""
     mlflow_tracking_uri: str = "http://127.0.0.1:5000"
     database_url: str = "sqlite:///runs/stack/hearloop.db"
     feature_repository: Path = Path("runs/stack/feast")

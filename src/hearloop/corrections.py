@@ -137,9 +137,16 @@ def correction_id(request_id: str, contributor: str, text: str) -> str:
 
 
 def correct(
-    transcription: Transcription, *, text: str, contributor: str, received_at: str
+    transcription: Transcription,
+    *,
+    text: str,
+    contributor: str,
+    received_at: str,
+    language: str = "en",
 ) -> Correction:
     """The correction of an answered utterance, before it is weighed and stored.
+
+    language: tag of what was said.
 
     Raises InvalidTranscript when nothing of `text` can be a transcript.
     """
@@ -148,7 +155,7 @@ def correct(
             f"The text has {len(text)} characters where {LONGEST_TEXT} are the most; "
             "correct one utterance at a time."
         )
-    said = normalise(text)
+    said = normalise(text, language)
     hypothesis = transcription.text.strip()
     return Correction(
         id=correction_id(transcription.request_id, contributor, said),

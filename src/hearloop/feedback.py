@@ -108,6 +108,7 @@ class Feedback:
     ) -> None:
         self.store = store
         self._bucket = settings.buckets.audio
+        self._language = settings.language
         self._topic = settings.kafka.corrections_topic
         self._objects = objects
         self._events = events
@@ -128,6 +129,7 @@ class Feedback:
             text=text,
             contributor=contributor,
             received_at=received_at,
+            language=self._language,
         )
         stored, new = self.store.add(correction)
         if new and stored.text != stored.hypothesis:

@@ -92,6 +92,10 @@ def test_text_is_normalised_and_what_cannot_be_is_refused() -> None:
         TRANSCRIPTION, text="  Pay the GAS bill!", contributor="ada", received_at="2025"
     )
     assert (given_text.text, given_text.status) == ("pay the gas bill", "waiting")
+    other = correct(
+        TRANSCRIPTION, text="È qui, 2!", contributor="ada", received_at="2025", language="it"
+    )
+    assert other.text == "è qui due"
     with pytest.raises(InvalidTranscript):
         correct(TRANSCRIPTION, text="...", contributor="ada", received_at="2025")
     with pytest.raises(InvalidTranscript, match="2001"):

@@ -12,9 +12,9 @@ import pytest
 from hearloop import audio, datasets
 from hearloop.config import Settings
 from hearloop.datasets import Snapshot, open_snapshot
-from hearloop.errors import NotFound, ServiceUnavailable
+from hearloop.errors import InvalidTranscript, NotFound, ServiceUnavailable
 from hearloop.ingestion import ingest
-from hearloop.recipe import FolderCorpus, PerSplit, SyntheticCorpus
+from hearloop.recipe import Cleaning, FolderCorpus, PerSplit, SyntheticCorpus
 from hearloop.testing import InMemoryObjects
 
 SETTINGS = Settings()
@@ -194,3 +194,34 @@ def test_ingestion_loads_neither_torch_nor_lhotse() -> None:
         f"import sys, {', '.join(names)}; sys.exit(bool({{'torch', 'lhotse'}} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_recipe_s_language_is_kept_and_another_one_quarantined(tmp_path: Path) -> None:
+    rows = [("Perché no? 2", None), ("È qui.", "it-IT"), ("Why not", "en")]
+    rng, lines = np.random.default_rng(0), []
+    for number, (text, language) in enumerate(rows):
+        samples = rng.normal(0, 0.05, 8_000).astype(np.float32)
+        (tmp_path / f"{number}.flac").write_bytes(audio.encode_flac(samples))
+        row = {"audio": f"{number}.flac", "text": text, "language": language, "split": "train"}
+        lines.append(json.dumps(row))
+    path = tmp_path / "manifest.jsonl"
+    path.write_text("\n".join(lines))
+    objects, corpus = InMemoryObjects(), FolderCorpus(location=str(path))
+    snapshot = ingest([corpus], objects=objects, settings=SETTINGS, language="it")
+    kept = [(row.text, row.language) for row in snapshot.rows()]
+    assert kept == [("perché no due", "it"), ("è qui", "it-IT")]
+    (refused,) = snapshot.quarantine()
+    assert "is in 'en' and the recipe in 'it'" in refused.reason
+    assert snapshot.manifest["language"] == "it"
+    with pytest.raises(InvalidTranscript, match="'xx'"):
+        ingest([corpus], objects=objects, settings=SETTINGS, language="xx")
+
+
+def test_what_is_cleaned_is_another_snapshot(tmp_path: Path, manifest: Path) -> None:
+    objects, corpora = InMemoryObjects(), [FolderCorpus(location=str(manifest))]
+    plain = ingest(corpora, objects=objects, settings=SETTINGS)
+    cleaning = Cleaning(trim_silence=True)
+    cleaned = ingest(corpora, objects=objects, settings=SETTINGS, cleaning=cleaning)
+    assert plain.digest == ingest(corpora, objects=objects, settings=SETTINGS).digest
+    assert cleaned.digest != plain.digest
+    assert cleaned.manifest["cleaning"] == {"reduce_noise": False, "trim_silence": True}
