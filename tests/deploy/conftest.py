@@ -62,6 +62,12 @@ def production() -> Overlay:
     return built("production")
 
 
+@pytest.fixture(scope="session", params=["staging", "production"])
+def cloud(request: pytest.FixtureRequest) -> Overlay:
+    """The overlays that Terraform makes room for, in turn."""
+    return built(request.param)
+
+
 @pytest.fixture(scope="session")
 def schemas() -> Path:
     """The folder with the schemas of custom resources."""

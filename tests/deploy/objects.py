@@ -56,6 +56,11 @@ class Overlay:
         data: dict[str, str] = self.one("ConfigMap", "hearloop-settings", namespace)["data"]
         return data
 
+    def endpoints(self) -> dict[str, str]:
+        """Names and addresses that only a cloud environment knows."""
+        data: dict[str, str] = self.one("ConfigMap", "hearloop-endpoints")["data"]
+        return data
+
     def pods(self) -> Iterator[Pod]:
         """Every pod: of workloads, of the InferenceService with its runtime, of TrainJobs."""
         for kind in WORKLOADS:

@@ -29,12 +29,6 @@ Room = tuple[float, float]
 UNITS = {"Ki": 2**-20, "Mi": 2**-10, "Gi": 1.0}
 
 
-@pytest.fixture(params=["staging", "production"])
-def cloud(request: pytest.FixtureRequest) -> Overlay:
-    overlay: Overlay = request.getfixturevalue(request.param)
-    return overlay
-
-
 def groups(overlay: Overlay) -> dict[str, dict[str, Any]]:
     """Node groups by name, as the environment asks for them."""
     main = f"environments/{overlay.name}/main.tf"

@@ -211,18 +211,11 @@ def lets_in(policy: Manifest, method: str, path: str, role: str | None) -> bool:
     return False
 
 
-@pytest.fixture(params=["staging", "production"])
-def exposed(request: pytest.FixtureRequest) -> Overlay:
-    """The overlays with a door to the world."""
-    overlay: Overlay = request.getfixturevalue(request.param)
-    return overlay
-
-
-def test_every_route_asks_for_a_token(exposed: Overlay) -> None:
-    routes = {one["metadata"]["name"] for one in exposed.all("HTTPRoute")}
+def test_every_route_asks_for_a_token(cloud: Overlay) -> None:
+    routes = {one["metadata"]["name"] for one in cloud.all("HTTPRoute")}
     kserve = {"hearloop", "hearloop-predictor"}
     for route in (routes | kserve) - {"hearloop-health"}:
-        policy = policy_of(exposed, route)
+        policy = policy_of(cloud, route)
         assert policy, f"route {route} is open"
         (provider,) = policy["jwt"]["providers"]
         assert provider["audiences"] == ["hearloop"]
@@ -291,39 +284,37 @@ def test_what_is_for_the_inside_stays_there(staging: Overlay, method: str, path:
             assert not lets_in(one["spec"], method, path, role), role
 
 
-def test_only_the_health_check_is_open(exposed: Overlay) -> None:
-    (rule,) = exposed.one("HTTPRoute", "hearloop-health")["spec"]["rules"]
+def test_only_the_health_check_is_open(cloud: Overlay) -> None:
+    (rule,) = cloud.one("HTTPRoute", "hearloop-health")["spec"]["rules"]
     (match,) = rule["matches"]
     assert match == {"path": {"type": "Exact", "value": "/v2/health/ready"}, "method": "GET"}
 
 
-def test_partners_show_a_certificate(exposed: Overlay) -> None:
-    listeners = {
-        one["name"]: one for one in exposed.one("Gateway", "hearloop")["spec"]["listeners"]
-    }
+def test_partners_show_a_certificate(cloud: Overlay) -> None:
+    listeners = {one["name"]: one for one in cloud.one("Gateway", "hearloop")["spec"]["listeners"]}
     policies = {
         one["spec"]["targetRefs"][0]["sectionName"]: one["spec"]
-        for one in exposed.all("ClientTrafficPolicy")
+        for one in cloud.all("ClientTrafficPolicy")
     }
     assert listeners.keys() == policies.keys() == {"tokens", "certificates"}
     validation = policies["certificates"]["tls"]["clientValidation"]
     assert validation["mode"] == "RequireAndVerify"
     (authority,) = validation["caCertificateRefs"]
-    assert "ca.crt" in secret_keys(exposed, authority["name"], "hearloop")
+    assert "ca.crt" in secret_keys(cloud, authority["name"], "hearloop")
     for name, listener in listeners.items():
         assert listener["protocol"] == "HTTPS"
         assert policies[name]["tls"]["minVersion"] in ("1.2", "1.3")
         (certificate,) = listener["tls"]["certificateRefs"]
-        assert {"tls.crt", "tls.key"} <= secret_keys(exposed, certificate["name"], "hearloop")
+        assert {"tls.crt", "tls.key"} <= secret_keys(cloud, certificate["name"], "hearloop")
 
 
-def test_routes_lead_to_services_that_are_there(exposed: Overlay) -> None:
+def test_routes_lead_to_services_that_are_there(cloud: Overlay) -> None:
     services = {
         (one["metadata"]["name"], port["port"])
-        for one in exposed.all("Service")
+        for one in cloud.all("Service")
         for port in one["spec"]["ports"]
     }
-    for route in exposed.all("HTTPRoute"):
+    for route in cloud.all("HTTPRoute"):
         for rule in route["spec"]["rules"]:
             for backend in rule["backendRefs"]:
                 assert (backend["name"], backend["port"]) in services
