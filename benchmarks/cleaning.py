@@ -1,15 +1,15 @@
 """What cleaning does to the WER: `python -m benchmarks.cleaning BUNDLE`.
 
-The bundle, one of `benchmarks.prompts`, hears the human prompts of unseen texts as they are, in
-noise at 15 and 5 dB, and between 1.5 s of silence on either side; each as it came, with silence
-trimmed and with noise reduced.
+The bundle, one of `benchmarks.languages` or `benchmarks.prompts` (`--home` keeps them), hears the
+human prompts of unseen texts in its language as they are, in noise at 15 and 5 dB, and between
+1.5 s of silence on either side; each as it came, with silence trimmed and with noise reduced.
 """
 
 import argparse
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from hearloop.errors import InvalidAudio
 from hearloop.recipe import PromptsCorpus, Recipe, TrainingConfig
 from hearloop.recogniser import Recogniser
 
+LANGUAGES: Final[tuple[Literal["en", "es", "fr", "it", "ru"], ...]] = ("en", "es", "fr", "it", "ru")
 CLEANED: Final[Mapping[str, Callable[[Samples], Samples]]] = {
     "as it came": lambda samples: samples,
     "silence trimmed": lambda samples: _trimmed(samples),
@@ -46,7 +47,14 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     given = parser.parse_args()
     recogniser, rng = Recogniser.load(given.bundle, SERVED), np.random.default_rng(0)
-    recipe = Recipe(name="prompts", corpora=(PromptsCorpus(),), training=TrainingConfig(steps=1))
+    language = recogniser.bundle.language.partition("-")[0]
+    voice = next(one for one in LANGUAGES if one == language)
+    recipe = Recipe(
+        name="prompts",
+        language=language,
+        corpora=(PromptsCorpus(language=voice),),
+        training=TrainingConfig(steps=1),
+    )
     with tempfile.TemporaryDirectory() as home:
         bench = Bench(Path(home))
         rows = bench.gather(recipe).rows("test")
