@@ -16,8 +16,10 @@ from sqlalchemy import create_engine, text
 from hearloop.config import Settings
 from hearloop.events import Transcription
 from hearloop.feedback import request_uri
+from hearloop.retention import KEPT_DAYS
 from hearloop.storage import corrections, reviews
 from serving.functions import transcription as uploads
+from tests.deploy import hcl
 
 PAGE = Path("docs/operate/personal-data.md").read_text(encoding="utf-8")
 TOPICS = Path("k8s/components/kafka-topics/topics.yaml")
@@ -55,6 +57,12 @@ def test_topics_are_kept_as_long_as_it_says(topic: str, milliseconds: int, said:
     assert int(config["retention.ms"]) == milliseconds
     (row,) = (line for line in PAGE.splitlines() if line.startswith("|") and f"`{topic}`" in line)
     assert f"| {said} |" in row
+
+
+def test_the_bucket_keeps_audio_as_long_as_a_tenant_may_have_it() -> None:
+    retention = hcl.variable("modules/storage/variables.tf", "retention_days")["default"]
+    assert retention["audio"] == KEPT_DAYS
+    assert str(KEPT_DAYS) in PAGE
 
 
 @mock_aws
