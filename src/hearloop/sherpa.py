@@ -6,10 +6,11 @@ writes model.onnx and tokens.txt for `sherpa_onnx.OnlineRecognizer.from_zipforme
 keeps to the contract of icefall's streaming zipformer2 CTC models, whose states it borrows: our
 convolutions are stacks of one layer, our LSTMs layers of another one, with the hidden state where a
 zipformer has the cache of its first convolution and the cell where it has that of its second. The
-states of attention have the smallest size and pass through unused.
+states of attention have the smallest size and pass through unused. Our Conformer's layers are those
+of one stack: keys, the first of two caches of values, the first of two of convolutions.
 
-Word times are later than ours by the look-ahead (160 ms), and the last word needs half a second of
-silence after it: `input_finished` alone does not bring it out.
+Word times of `rnn_ctc` are later than ours by the look-ahead (160 ms), and the last word needs half
+a second of silence after it: `input_finished` alone does not bring it out.
 """
 
 import sys
@@ -23,7 +24,7 @@ import onnx
 from onnx import TensorProto, helper
 from safetensors.numpy import load_file
 
-from hearloop.architecture import DOWNSAMPLING, Architecture
+from hearloop.architecture import DOWNSAMPLING, Architecture, ConformerArchitecture
 from hearloop.bundle import Bundle, Precision, verify
 from hearloop.errors import ConfigurationError
 from hearloop.features import MEL_BINS
@@ -49,6 +50,11 @@ class _Stack:
     kept: int
     """Frames that the cache of a convolution holds: half a kernel."""
     layers: int = 1
+    left: int = 1
+    """Frames that the caches of attention hold."""
+    heads: int = 1
+    head: int = 1
+    """Width of a head of attention."""
 
 
 def write_sherpa(bundle: Bundle, directory: Path, precision: Precision = "int8") -> None:
@@ -56,18 +62,22 @@ def write_sherpa(bundle: Bundle, directory: Path, precision: Precision = "int8")
 
     Raises ConfigurationError for a family that the contract cannot carry.
     """
-    if not isinstance(bundle.architecture, Architecture):
-        raise ConfigurationError(
-            f"sherpa-onnx takes rnn_ctc models, {bundle.directory} is {bundle.architecture.kind}; "
-            "serve it with hearloop."
-        )
     directory.mkdir(parents=True, exist_ok=True)
-    weights = load_file(bundle.directory / "model.safetensors")
-    draft = Draft(weights, bundle.architecture)
-    stacks = _stacks(bundle.architecture)
-    inputs, outputs = _contract(draft, stacks, precision)
-    model = draft.model(inputs, outputs)
-    helper.set_model_props(model, _metadata(stacks))
+    match bundle.architecture:
+        case Architecture() as architecture:
+            stacks = _stacks(architecture)
+            weights = load_file(bundle.directory / "model.safetensors")
+            draft = Draft(weights, architecture)
+            model = draft.model(*_contract(draft, stacks, precision))
+        case ConformerArchitecture() as sizes:
+            stacks = _conformer_stacks(sizes)
+            model = _traced(bundle, stacks, precision)
+        case other:
+            raise ConfigurationError(
+                f"sherpa-onnx hears streams, which {bundle.directory} ({other.kind}) cannot; "
+                "serve it with hearloop."
+            )
+    helper.set_model_props(model, _metadata(stacks, bundle.architecture.chunk_frames))
     onnx.save(model, directory / "model.onnx")
     tokens = (bundle.directory / "tokens.txt").read_bytes()
     (directory / "tokens.txt").write_bytes(tokens)
@@ -83,11 +93,52 @@ def _stacks(architecture: Architecture) -> list[_Stack]:
     ]
 
 
-def _metadata(stacks: Sequence[_Stack]) -> dict[str, str]:
+def _conformer_stacks(sizes: ConformerArchitecture) -> list[_Stack]:
+    blocks = _Stack(
+        name="block",
+        width=sizes.hidden,
+        kept=sizes.kernel - 1,
+        layers=sizes.layers,
+        left=sizes.left,
+        heads=sizes.heads,
+        head=sizes.hidden // sizes.heads,
+    )
+    front = _Stack(name="front", width=MEL_BINS, kept=1)
+    return [front, _Stack(name="middle", width=sizes.hidden, kept=1), blocks]
+
+
+def _traced(bundle: Bundle, stacks: Sequence[_Stack], precision: Precision) -> onnx.ModelProto:
+    """A Conformer between the inputs and outputs that sherpa-onnx binds by their places."""
+    import torch
+
+    from hearloop.export import load_network
+    from hearloop.traced_graph import ZipformerStates, quantise, trace
+
+    streams = 2  # one would be taken for fixed
+    shapes: dict[str, list[int | str]] = {"x": ["N", bundle.architecture.chunk_frames, MEL_BINS]}
+    for stack in stacks:
+        for layer in range(stack.layers):
+            shapes |= _states(stack, layer)
+    shapes["embed"] = ["N", *_EMBED]
+    examples = [
+        torch.zeros([streams if size == "N" else int(size) for size in shape])
+        for shape in shapes.values()
+    ]
+    named = [*shapes, "processed_lens"]
+    model = trace(
+        ZipformerStates(load_network(bundle)),
+        (*examples, torch.zeros(streams, dtype=torch.long)),
+        inputs=named,
+        outputs=["log_probs", *(f"new_{name}" for name in named[1:])],
+        free=[*({shape.index("N"): "N"} for shape in shapes.values()), {0: "N"}],
+    )
+    return model if precision == "fp32" else quantise(model)
+
+
+def _metadata(stacks: Sequence[_Stack], frames: int) -> dict[str, str]:
     def each(values: Iterator[int]) -> str:
         return ",".join(str(value) for value in values)
 
-    ones = each(1 for _ in stacks)
     return {
         "model_type": "zipformer2",
         "version": "1",
@@ -95,12 +146,12 @@ def _metadata(stacks: Sequence[_Stack]) -> dict[str, str]:
         "encoder_dims": each(stack.width for stack in stacks),
         "num_encoder_layers": each(stack.layers for stack in stacks),
         "cnn_module_kernels": each(2 * stack.kept for stack in stacks),
-        "query_head_dims": ones,
-        "value_head_dims": ones,
-        "num_heads": ones,
-        "left_context_len": ones,
-        "T": str(_FRAMES),
-        "decode_chunk_len": str(_FRAMES),
+        "query_head_dims": each(stack.head for stack in stacks),
+        "value_head_dims": each(stack.head for stack in stacks),
+        "num_heads": each(stack.heads for stack in stacks),
+        "left_context_len": each(stack.left for stack in stacks),
+        "T": str(frames),
+        "decode_chunk_len": str(frames),
     }
 
 
@@ -137,14 +188,14 @@ def _value(name: str, shape: Sequence[int | str]) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
 
 
-def _states(stack: _Stack, layer: int) -> dict[str, Sequence[int | str]]:
+def _states(stack: _Stack, layer: int) -> dict[str, list[int | str]]:
     """Names and shapes of the states of one layer, in the contract's order."""
-    prefix = f"{stack.name}{layer}"
+    prefix, attended = f"{stack.name}{layer}", stack.heads * stack.head
     return {
-        f"{prefix}_key": [1, "N", 1],
-        f"{prefix}_nonlin": [1, "N", 1, 3 * stack.width // 4],
-        f"{prefix}_val1": [1, "N", 1],
-        f"{prefix}_val2": [1, "N", 1],
+        f"{prefix}_key": [stack.left, "N", attended],
+        f"{prefix}_nonlin": [1, "N", stack.left, 3 * stack.width // 4],
+        f"{prefix}_val1": [stack.left, "N", attended],
+        f"{prefix}_val2": [stack.left, "N", attended],
         f"{prefix}_conv1": ["N", stack.width, stack.kept],
         f"{prefix}_conv2": ["N", stack.width, stack.kept],
     }

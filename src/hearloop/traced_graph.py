@@ -16,11 +16,12 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
+from hearloop.architecture import DOWNSAMPLING
 from hearloop.bundle import GRAPHS
 from hearloop.model import Model
 from hearloop.model.conformer import Conformer, Decoder
 
-__all__ = ["quantise", "trace", "write"]
+__all__ = ["ZipformerStates", "quantise", "trace", "write"]
 
 _OPSET: Final = 20
 _LARGEST: Final = 127.0
@@ -66,6 +67,43 @@ class _Step(nn.Module):
             return self.network.classify(encoded), *after, encoded
         log_probs, after = self.network(x, states)
         return log_probs, *after
+
+
+class ZipformerStates(nn.Module):
+    """A step of a Conformer whose states are in the places of a zipformer2's (`hearloop.sherpa`).
+
+    Per layer six of them: keys (L, N, D), nonlin, values (L, N, D), a second cache of values, the
+    convolution's (N, D, k - 1) and a second one; what we do not have passes through. The first two
+    layers are the two convolutions of the front end. At the end an unused one, and how many feature
+    frames each stream has had.
+    """
+
+    def __init__(self, network: Model) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Inputs and outputs in the contract's order."""
+        x, *flat, embed, frames = inputs
+        rows = [flat[at : at + 6] for at in range(0, len(flat), 6)]
+        front, middle, *blocks = rows
+        left = self.network.architecture.state_shapes(1)["keys"][2]
+        states = (
+            front[4],
+            middle[4],
+            torch.stack([row[0].transpose(0, 1) for row in blocks], 1),
+            torch.stack([row[2].transpose(0, 1) for row in blocks], 1),
+            torch.stack([row[4] for row in blocks], 1),
+            (frames[:, None] // DOWNSAMPLING).clamp(max=left).to(x.dtype),
+        )
+        log_probs, after = self.network(x, states)
+        front[4], middle[4], keys, values, convolved, _ = after
+        for layer, row in enumerate(blocks):
+            row[0] = keys[:, layer].transpose(0, 1)
+            row[2] = values[:, layer].transpose(0, 1)
+            row[4] = convolved[:, layer]
+        passed = [state.clone() for row in rows for state in row]
+        return log_probs, *passed, embed.clone(), frames + x.shape[1]
 
 
 class _Heard(nn.Module):

@@ -23,6 +23,7 @@ from hearloop.model import build
 from hearloop.model.conformer import Conformer
 from hearloop.recipe import Recipe, TrainingConfig
 from hearloop.recogniser import Recogniser
+from hearloop.sherpa import write_sherpa
 from hearloop.streaming import Engine, Partial, StreamOptions
 from hearloop.testing import InMemoryObjects
 from hearloop.tokenizer import Tokenizer
@@ -33,8 +34,10 @@ from hearloop.training.loop import Trainer
 from hearloop.training.request import StagedTraining, TrainingRequest
 from hearloop.training.worker import run
 from tests.bundles import noise
+from tests.integration.test_sherpa import TAIL, sherpa
 from tests.integration.test_training import PITCHES, beeps
 from tests.pretrained import random_encoder, write_hugging_face_folder
+from tests.unit.streaming.conftest import voice
 from tests.unit.streaming.test_engine import Caller
 
 pytestmark = pytest.mark.timeout(600)
@@ -139,6 +142,24 @@ def test_the_conformer_hears_a_stream_chunk_by_chunk_as_a_whole(conformer: Train
         assert partials[-1].text == decoding.transcribe(log_probs, recogniser.tokenizer).text != ""
         assert final.transcript == recogniser.transcribe(samples)  # as the decoder prefers it
     engine.close(0.0)
+
+
+def test_sherpa_onnx_hears_what_our_conformer_hears(conformer: Trained, tmp_path: Path) -> None:
+    recogniser = Recogniser.load(conformer.bundle, "int8")
+    write_sherpa(recogniser.bundle, tmp_path, "int8")
+    recordings = [np.concatenate([voice(0.8 + 0.3 * seed, seed), TAIL]) for seed in range(4)]
+    padded = [np.concatenate([samples, TAIL]) for samples in recordings]
+    expected = [
+        decoding.transcribe(log_probs, recogniser.tokenizer).text
+        for log_probs in recogniser.log_probs([recogniser.features(one) for one in padded])
+    ]
+    assert [" ".join(text.split()) for text in sherpa(tmp_path, recordings)] == expected
+    assert any(expected)
+
+
+def test_sherpa_onnx_cannot_hear_whole_utterances(wav2vec2: Trained, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="hears streams"):
+        write_sherpa(verify(wav2vec2.bundle), tmp_path)
 
 
 def test_finals_of_a_network_that_hears_whole_utterances(wav2vec2: Trained) -> None:

@@ -1,5 +1,6 @@
 """`hearloop.export` and `hearloop.bundle`: what is written is what is read."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -76,18 +77,39 @@ def test_refuses_a_manifest_that_covers_something_else(directory: Path, manifest
 
 
 def test_refuses_other_features(directory: Path) -> None:
-    import hashlib
-
     config = json.loads((directory / "config.json").read_text())
     config["features"]["bins"] = 40
+    replace_config(directory, config)
+    with pytest.raises(IntegrityError, match="features"):
+        export.verify(directory)
+
+
+def test_reads_bundles_from_before_there_were_families(directory: Path, network: Network) -> None:
+    config = json.loads((directory / "config.json").read_text())
+    sizes = ("vocabulary", "front_channels", "hidden", "layers", "lookahead", "tail")
+    config = {
+        "format": config["format"],
+        "family": "conv-lstm-ctc",
+        "architecture": {name: config["architecture"][name] for name in sizes},
+        "features": config["features"],
+        "training": config["training"],
+    }
+    replace_config(directory, config)
+    assert export.verify(directory).architecture == network.architecture
+    config["family"] = "unheard-of"
+    replace_config(directory, config)
+    with pytest.raises(IntegrityError, match="unheard-of"):
+        export.verify(directory)
+
+
+def replace_config(directory: Path, config: dict[str, object]) -> None:
+    """Another configuration that the manifest knows of."""
     body = json.dumps(config).encode()
     (directory / "config.json").write_bytes(body)
     manifest = json.loads((directory / bundle.MANIFEST).read_text())
-    entry = {"sha256": hashlib.sha256(body).hexdigest(), "bytes": len(body)}
-    manifest["files"]["config.json"] = entry
+    digest = hashlib.sha256(body).hexdigest()
+    manifest["files"]["config.json"] = {"sha256": digest, "bytes": len(body)}
     (directory / bundle.MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(IntegrityError, match="features"):
-        export.verify(directory)
 
 
 def test_export_stops_when_the_graph_computes_something_else(

@@ -95,6 +95,19 @@ def test_what_is_read_is_what_was_said(
         assert np.abs(utterance.features - expected).mean() < 0.02
 
 
+def test_samples_for_networks_that_take_them(
+    snapshot: Snapshot, objects: InMemoryObjects, recordings: list[np.ndarray], tmp_path: Path
+) -> None:
+    options = {"objects": objects, "bucket": "features", "cache": tmp_path}
+    uri = feature_archive.extract(snapshot, samples=True, **options)
+    assert uri != feature_archive.extract(snapshot, **options)
+    for one in feature_archive.read(feature_archive.fetch(uri, objects, tmp_path)):
+        said = recordings[int(one.id.removeprefix("call-"))]
+        assert one.features.shape == (round(len(said) / 160), 160)
+        whole = one.features.ravel()[: len(said)]
+        np.testing.assert_allclose(whole, said[: len(whole)], atol=1e-3)
+
+
 def test_an_archive_is_made_once(
     snapshot: Snapshot, objects: InMemoryObjects, tmp_path: Path
 ) -> None:
