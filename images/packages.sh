@@ -33,6 +33,9 @@ find . -type d \( -name tests -o -name test \) -not -path './torch/*' -prune -ex
 [ -d onnx ] || rm -rf onnxruntime/capi/libonnxruntime.so* onnxruntime/transformers onnxruntime/tools
 [ ! -d botocore/data ] ||
     find botocore/data -mindepth 1 -maxdepth 1 -type d ! -name s3 ! -name sts -exec rm -rf {} +
+# Of CLDR, what languages our transcripts can be in.
+[ ! -d babel ] || find babel/locale-data -name '*.dat' \
+    -not -name root.dat -not -name 'en*' -not -name 'es*' -not -name 'fr*' -not -name 'it*' -not -name 'ru*' -delete
 # What torchaudio has in C++ wants a torch with CUDA and keeps it from loading beside another one; its
 # models, which are all that we use, do without.
 [ ! -d torch ] || [ -e torch/lib/libtorch_cuda.so ] || rm -f torchaudio/lib/*.so
