@@ -206,14 +206,25 @@ def test_torchrun_trains_and_then_adapts(
     assert again == base  # nothing was done again
 
     adapted = train(
-        replace(config, steps=4, replay_utterances=5, average_with_base=(0.5, 1.0)),
+        replace(
+            config,
+            steps=4,
+            replay_utterances=5,
+            average_with_base=(0.5, 1.0),
+            other_learning_rates=(1e-4,),
+            averaged_checkpoints=2,
+        ),
         sets=[features, FeatureSet(role="replay", archive=features.archive)],
         base_bundle=tmp_path / "base",
         output=tmp_path / "adapted",
         work=tmp_path / "work2",
         launcher=launcher,
     )
-    assert [candidate.share for candidate in adapted.candidates] == [0.5, 1.0]
+    tried = [(one.learning_rate, one.share) for one in adapted.candidates]
+    assert tried == [(2e-3, 0.5), (2e-3, 1.0), (1e-4, 0.5), (1e-4, 1.0)]
+    assert (adapted.learning_rate, adapted.share) in tried
+    assert sorted(losses(tmp_path / "work2")) == list(range(1, 9))  # four steps for each rate
+    assert (tmp_path / "work2" / "adaptation.md").read_text().count("| chosen |") == 1
     assert adapted.before is not None
     assert adapted.before.new_wer == pytest.approx(base.dev_wer)
     assert adapted.learnt == adapted.before.new_wer - adapted.dev_wer
