@@ -53,6 +53,20 @@ def test_secrets_that_are_filled_in_exist() -> None:
     assert filled == set(by_hand["for_each"])
 
 
+def test_fields_that_are_read_from_them_are_described(staging: Overlay) -> None:
+    read = {
+        item["remoteRef"]["property"]
+        for secret in staging.all("ExternalSecret")
+        for item in secret["spec"]["data"]
+        if item["remoteRef"]["key"].endswith("/gateway")
+    }
+    by_hand = hcl.resource("platform/secrets.tf", "aws_secretsmanager_secret", "filled_in")
+    described = str(by_hand["for_each"]["gateway"])
+    page = PAGES["first-transcription.md"]
+    assert len(read) >= 3
+    assert {field for field in read if field not in described or f"`{field}`" not in page} == set()
+
+
 def test_objects_that_kubectl_is_told_of_exist(staging: Overlay) -> None:
     told = set(re.findall(r"\b(?:svc/|deployment |externalsecret )(hearloop[\w-]*)", TEXT))
     told |= set(re.findall(r"\b(hearloop-(?:feedback|monitor)) ", TEXT))
