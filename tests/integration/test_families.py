@@ -24,7 +24,7 @@ from hearloop.model.conformer import Conformer
 from hearloop.recipe import Recipe, TrainingConfig
 from hearloop.recogniser import Recogniser
 from hearloop.sherpa import write_sherpa
-from hearloop.streaming import Engine, Partial, StreamOptions
+from hearloop.streaming import Engine, Partial, StreamOptions, transcribe_long
 from hearloop.testing import InMemoryObjects
 from hearloop.tokenizer import Tokenizer
 from hearloop.training import FeatureSet, TorchrunLauncher, train
@@ -181,6 +181,8 @@ def test_finals_of_a_network_that_hears_whole_utterances(wav2vec2: Trained) -> N
             assert expected.text
         assert not [event for event in caller.events if isinstance(event, Partial)]
     engine.close(0.0)
+    long = transcribe_long(recogniser, [voice(1.5, 3)])
+    assert long.transcript.text
 
 
 def test_a_recipe_chooses_a_family(conformer: Trained) -> None:

@@ -4,13 +4,13 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from hearloop.decoding import Transcript, Word, transcript
-from hearloop.features import SAMPLE_RATE, Samples, log_mel
+from hearloop.decoding import Transcript, later, transcript
+from hearloop.features import MEL_BINS, SAMPLE_RATE, Samples, log_mel
 from hearloop.hotwords import Hotword
 from hearloop.recogniser import Recogniser
 from hearloop.streaming.voice import FRAME, VoiceActivity, speechless
@@ -121,8 +121,12 @@ def _grouped(spoken: Iterable[_Spoken]) -> Iterator[list[_Spoken]]:
 def _transcribe(
     recogniser: Recogniser, group: Sequence[_Spoken], hotwords: Sequence[Hotword]
 ) -> list[tuple[Segment, Samples]]:
-    features = [log_mel(one.samples) for one in group]
-    spoken = [number for number, rows in enumerate(features) if not speechless(rows)]
+    features = [recogniser.features(one.samples) for one in group]
+    spoken = [
+        number
+        for number, rows in enumerate(features)
+        if not speechless(rows if rows.shape[1] == MEL_BINS else log_mel(group[number].samples))
+    ]
     rows = [features[number] for number in spoken]
     said = recogniser.transcribe_features(rows, hotwords=hotwords)
     return [
@@ -130,21 +134,13 @@ def _transcribe(
             Segment(
                 start_s=one.start_s,
                 end_s=one.start_s + len(one.samples) / SAMPLE_RATE,
-                transcript=transcript([_later(word, one.start_s) for word in found.words]),
+                transcript=transcript([later(word, one.start_s) for word in found.words]),
             ),
             one.samples,
         )
         for one, found in zip((group[number] for number in spoken), said, strict=True)
         if found.words
     ]
-
-
-def _later(word: Word, seconds: float) -> Word:
-    return replace(
-        word,
-        start_s=round(word.start_s + seconds, 3),
-        end_s=round(word.end_s + seconds, 3),
-    )
 
 
 class _Cutter:

@@ -18,7 +18,7 @@ from hearloop.streaming.options import StreamOptions
 
 __all__ = ["WholeUtterances"]
 
-_LONGEST_S: Final = 120.0
+_LONGEST_S: Final = 60.0
 """Where the caller says where utterances end and does not: attention takes the square of this."""
 
 
