@@ -7,6 +7,7 @@ import base64
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Literal
 
 import jinja2
 
@@ -32,7 +33,7 @@ class ModelFigures:
 
     role: str
     wer: Rate
-    cer: float
+    cer: Rate
     counts: ErrorCounts
     confidence: float
 
@@ -56,6 +57,9 @@ class SliceRow:
     utterances: int
     speakers: int
     rates: dict[str, Rate]
+    """WER by model."""
+    cers: dict[str, Rate]
+    counts: dict[str, ErrorCounts]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +185,7 @@ def _set_figures(
         ModelFigures(
             role=role,
             wer=_rate(judged.utterances, role, policy),
-            cer=total(one.answers[role].characters for one in judged.utterances).rate,
+            cer=_rate(judged.utterances, role, policy, "characters"),
             counts=total(one.answers[role].words for one in judged.utterances),
             confidence=fmean(one.answers[role].confidence for one in judged.utterances),
         )
@@ -207,6 +211,8 @@ def _slice_tables(
             utterances=len(utterances),
             speakers=rates[CHALLENGER].blocks,
             rates=rates,
+            cers={role: _rate(utterances, role, policy, "characters") for role in roles},
+            counts={role: total(one.answers[role].words for one in utterances) for role in roles},
         )
         tables.setdefault(slice_name, []).append(row)
     return [
@@ -215,13 +221,19 @@ def _slice_tables(
     ]
 
 
-def _rate(utterances: Sequence[ScoredUtterance], role: str, policy: GatePolicy) -> Rate:
+def _rate(
+    utterances: Sequence[ScoredUtterance],
+    role: str,
+    policy: GatePolicy,
+    unit: Literal["words", "characters"] = "words",
+) -> Rate:
     return rate(
         utterances,
         role,
         confidence=policy.confidence,
         resamples=policy.resamples,
         seed=policy.seed,
+        unit=unit,
     )
 
 

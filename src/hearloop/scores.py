@@ -6,6 +6,7 @@ it; it travels as JSON between the steps of a pipeline.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,10 +171,15 @@ def rate(
     confidence: float,
     resamples: int,
     seed: int,
+    unit: Literal["words", "characters"] = "words",
 ) -> Rate:
-    """WER of a model with its interval by speakers. Raises ValueError without a reference word."""
+    """WER or CER of a model with its interval by speakers.
+
+    Raises ValueError without a reference word.
+    """
     words = [one.answers[model].words for one in utterances]
-    rows = [(count.errors, count.length) for count in words]
+    counts = [getattr(one.answers[model], unit) for one in utterances]
+    rows = [(count.errors, count.length) for count in counts]
     resampled = _by_block(utterances, rows, resamples, seed)
     tail = (1 - confidence) / 2
     return Rate(

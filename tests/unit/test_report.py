@@ -11,7 +11,7 @@ from hearloop.gate import gate
 from hearloop.recipe import GatePolicy
 from hearloop.report import percent, render
 from hearloop.scores import CHALLENGER, NEW, Evaluation
-from hearloop.scoring import answer
+from hearloop.scoring import answer, total
 from tests.unit.evaluated import made_up, tone
 
 POLICY = GatePolicy(resamples=300)
@@ -85,6 +85,10 @@ def test_every_check_and_figure_is_shown(html: str) -> None:
         assert check.reason in html
     assert percent(evaluation.wer(NEW, CHALLENGER)) in html
     assert "en-gb-scotland" in html
+    scots = [u for u in evaluation.sets[NEW].utterances if u.slices["accent"] == "en-gb-scotland"]
+    counts = total(one.answers[CHALLENGER].words for one in scots)
+    kinds = f"{counts.substitutions} substituted, {counts.insertions} inserted"
+    assert f"{kinds}, {counts.deletions} deleted" in html
 
 
 def test_what_people_said_cannot_become_markup() -> None:

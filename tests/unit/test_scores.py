@@ -3,6 +3,7 @@ import pytest
 from hearloop.errors import InvalidInput
 from hearloop.scores import (
     CHALLENGER,
+from hearloop.scoring import total
     CHAMPION,
     GOLDEN,
     NEW,
@@ -52,6 +53,12 @@ def test_a_rate_states_its_interval_and_what_it_rests_on() -> None:
     assert found.low < found.value < found.high
     assert found.high - found.low < 0.04
     assert (found.utterances, found.words, found.blocks) == (1600, 16000, 40)
+    letters = rate(
+        utterances, CHALLENGER, confidence=0.95, resamples=500, seed=0, unit="characters"
+    )
+    counts = total(one.answers[CHALLENGER].characters for one in utterances)
+    assert letters.low < letters.value < letters.high
+    assert letters.value == pytest.approx(counts.rate)
     with pytest.raises(ValueError, match="no utterance"):
         rate([], CHALLENGER, confidence=0.95, resamples=10, seed=0)
 
