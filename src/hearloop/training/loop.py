@@ -113,6 +113,8 @@ class Trainer:
         self.network = network.to(self.device).train()
         if self.device.type == "cuda":
             torch.set_float32_matmul_precision("high")
+            # Without a C compiler beside it a GPU trains all the same, only slower.
+            torch._dynamo.config.suppress_errors = True
             network.compile_parts()
         auto = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         self._bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and auto)
