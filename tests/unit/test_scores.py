@@ -3,7 +3,6 @@ import pytest
 from hearloop.errors import InvalidInput
 from hearloop.scores import (
     CHALLENGER,
-from hearloop.scoring import total
     CHAMPION,
     GOLDEN,
     NEW,
@@ -12,6 +11,7 @@ from hearloop.scoring import total
     rate,
     sliced,
 )
+from hearloop.scoring import total
 from tests.unit.judged import WORDS, errors, evaluation, judged_set
 
 OLD, WORSE, BETTER = errors(0.04), errors(0.60, seed=1), errors(0.14, seed=2)
