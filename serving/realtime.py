@@ -177,12 +177,15 @@ class _Connection:
 
     async def _receive(self) -> None:
         loop, receive = asyncio.get_running_loop(), self._websocket.receive
+        rescheduled = loop.time()
         async with asyncio.timeout(IDLE_SECONDS) as idle:
             while (message := await receive())["type"] == "websocket.receive":
                 self._take(message)
                 while self._conversation.waiting_s > AHEAD_S:
                     await asyncio.sleep(PAUSE_S)
-                idle.reschedule(loop.time() + IDLE_SECONDS)
+                if (now := loop.time()) > rescheduled + IDLE_SECONDS / 100:  # a timer costs time
+                    rescheduled = now
+                    idle.reschedule(now + IDLE_SECONDS)
 
     def _take(self, message: Mapping[str, Any]) -> None:
         event: Any = None

@@ -40,7 +40,9 @@ class Recording:
 
     def add(self, samples: Samples, now: float) -> None:
         """Take the next (n,) samples, which came at `now`."""
-        pcm = np.clip(samples * SCALE, -32768, 32767).astype(np.int16)
+        scaled = samples * SCALE
+        np.minimum(scaled, 32767, out=scaled)  # two of these take half of the time of np.clip
+        pcm = np.maximum(scaled, -32768, out=scaled).astype(np.int16)
         self._parts.append(pcm)
         self._end += len(pcm)
         self._arrivals.append((self._end, now))

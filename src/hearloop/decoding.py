@@ -133,8 +133,8 @@ class Spelling:
         """Take the ids of the next frames and how certain each is. Did the words change?"""
         grown = False
         for index, certainty in zip(path, certainties, strict=True):
-            if index != BLANK:
-                grown |= self._write(index, certainty)
+            if index != BLANK and self._write(index, certainty):
+                grown = True
             self._previous = index
             self._frame += 1
         return grown

@@ -64,6 +64,7 @@ class Channel:
         """Where in the engine's pool the states of this stream are."""
         self.inbox: deque[Samples | Mark] = deque()
         self.inbox_samples = 0
+        self._inbox_marks = 0
         shape = recogniser.bundle.architecture
         self.chunker = Chunker(shape, VoiceActivity() if options.endpointing else None)
         self.ended = False
@@ -81,16 +82,18 @@ class Channel:
     def put(self, item: Samples | Mark) -> None:
         """Leave something for the engine, with its lock held."""
         self.inbox.append(item)
-        if not isinstance(item, Mark):
+        if isinstance(item, Mark):
+            self._inbox_marks += 1
+        else:
             self.inbox_samples += len(item)
 
     def due(self) -> bool:
         """Whether there is something to do, with the engine's lock held."""
         return (
             self._mark is not None
+            or self._inbox_marks > 0
             or bool(self.chunker.pending)
             or self.inbox_samples >= self.chunker.missing
-            or any(isinstance(item, Mark) for item in self.inbox)
         )
 
     def drain(self) -> None:
@@ -100,11 +103,12 @@ class Channel:
             item = self.inbox.popleft()
             if isinstance(item, Mark):
                 self._mark = item
+                self._inbox_marks -= 1
             else:
                 pieces.append(item)
                 self.inbox_samples -= len(item)
         if pieces:
-            self.chunker.accept(np.concatenate(pieces))
+            self.chunker.accept(pieces[0] if len(pieces) == 1 else np.concatenate(pieces))
         if self._mark and not self.chunker.ending:
             self.chunker.end()
 

@@ -39,7 +39,7 @@ def covered(frames: int) -> int:
     return (frames - 1) * HOP + WINDOW
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)  # not frozen: six of them a second and stream are made
 class Chunk:
     """Input of one stream for one step of the graph."""
 
