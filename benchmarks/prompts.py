@@ -7,7 +7,7 @@ no language model: `prompts_wer`, `prompts_relative_gain` (how much of the base'
 the errors on words that training had and had not. faster-whisper base (int8, beam 1, a thread)
 hears the same files: `prompts_vs_whisper_wer` is our WER less its own, `prompts_vs_whisper_speed`
 our speed over its own. Synthesis and training may take 20 minutes on two cores: 2,400 CPU seconds,
-counted. `--home FOLDER` keeps the bundles; `--shorter 10` a tenth of the steps, records nothing.
+counted. `--home FOLDER` keeps the bundles; `--steps 1400 600` trains the base and adapts it for less.
 """
 
 import argparse
@@ -184,18 +184,21 @@ def compare(
     return {"prompts_vs_whisper_wer": ours - theirs, "prompts_vs_whisper_speed": there / here}
 
 
-def measure(home: Path, shorter: int) -> dict[str, float]:
-    """Synthesise, train, adapt and judge; returns each figure."""
+def measure(home: Path, steps: tuple[int, int]) -> dict[str, float]:
+    """Synthesise, train, adapt and judge; returns each figure.
+
+    steps: of the base and of the adaptation.
+    """
     bench, began = Bench(home), cpu_seconds()
     base = Recipe(
         name="base",
         corpora=(VOICES, spoken_prose(home / "prose")),
-        training=replace(BASE, steps=BASE.steps // shorter),
+        training=replace(BASE, steps=steps[0]),
     )
     adapted = Recipe(
         name="adapted",
         corpora=(PromptsCorpus(),),
-        training=replace(ADAPTED, steps=ADAPTED.steps // shorter),
+        training=replace(ADAPTED, steps=steps[1]),
     )
     old, new = bench.gather(base), bench.gather(adapted)
     first, _ = bench.learn(base, old, base=None)
@@ -233,20 +236,21 @@ UNITS: Final = {
 
 
 def main() -> None:
-    """Measure; what was measured with all steps is recorded."""
+    """Measure and record, beside the command that does it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--home", type=Path)
-    parser.add_argument("--shorter", type=int, default=1)
+    whole = (BASE.steps, ADAPTED.steps)
+    parser.add_argument("--steps", type=int, nargs=2, default=whole)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        found = measure(given.home or Path(temporary), given.shorter)
+        found = measure(given.home or Path(temporary), tuple(given.steps))
     for figure, value in found.items():
         print(f"{figure}: {value:.4f}")
     if found["prompts_training_cpu"] > CPU_SECONDS:
         raise SystemExit(f"Training took more than {CPU_SECONDS:.0f} CPU seconds; take less steps.")
-    if given.shorter == 1:
-        for figure, value in found.items():
-            record("speech", figure, value, UNITS.get(figure, "WER"), COMMAND)
+    less = "" if tuple(given.steps) == whole else " --steps {} {}".format(*given.steps)
+    for figure, value in found.items():
+        record("speech", figure, value, UNITS.get(figure, "WER"), COMMAND + less)
 
 
 if __name__ == "__main__":
