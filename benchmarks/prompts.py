@@ -7,7 +7,8 @@ no language model: `prompts_wer`, `prompts_relative_gain` (how much of the base'
 the errors on words that training had and had not. faster-whisper base (int8, beam 1, a thread)
 hears the same files: `prompts_vs_whisper_wer` is our WER less its own, `prompts_vs_whisper_speed`
 our speed over its own. Synthesis and training may take 20 minutes on two cores: 2,400 CPU seconds,
-counted. `--home FOLDER` keeps the bundles; `--steps 1400 600` trains the base and adapts it for less.
+counted. `--home FOLDER` keeps the bundles; `--steps 1400 600` trains the base, and adapts it, for
+less.
 """
 
 import argparse
