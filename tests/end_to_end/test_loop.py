@@ -140,8 +140,8 @@ def close_the_loop(settings: Settings, folder: Path) -> Loop:
         seen = monitor()
         return seen if seen["runs"] and seen["runs"][0]["ended"] else None
 
-    until(lambda: monitor()["runs"], 60.0)
-    return Loop(settings, base, answers, until(ended, 300.0))
+    until(lambda: monitor()["runs"], 120.0)
+    return Loop(settings, base, answers, until(ended, 600.0))
 
 
 def test_callers_are_answered_by_the_first_model(loop: Loop) -> None:

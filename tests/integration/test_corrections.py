@@ -104,7 +104,7 @@ def recogniser(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(batches, "augment", lambda features, rng: features)
+        patched.setattr(batches, "augment", lambda features, rng, augmentation: features)
         trainer = Trainer(network, examples, config)
         while trainer.steps_done < STEPS:
             trainer.step()
