@@ -83,7 +83,7 @@ def test_a_hotword_is_found_among_pieces_however_they_split_it() -> None:
     tokenizer = pieces()
     likely, asked = tokenizer.encode("premete"), tokenizer.encode("premeva")
     log_probs = posteriors(asked, tokenizer)
-    log_probs[:] = np.log(0.001)
+    log_probs[:] = np.log(1e-5)
     for frame, (one, other) in enumerate(zip_longest(likely, asked, fillvalue=BLANK)):
         log_probs[3 * frame : 3 * frame + 2, one] = np.log(0.6)
         log_probs[3 * frame : 3 * frame + 2, other] = np.log(0.3) if one != other else np.log(0.9)
