@@ -174,7 +174,7 @@ class Windows:
         self._samples += len(samples)
         self._held = np.concatenate([self._held, samples], dtype=np.float32)
         if not self._mirrored and self._samples >= _LEAD:
-            self._held = np.pad(self._held, (_LEAD, 0), mode="symmetric")
+            self._held = np.concatenate([self._held[:_LEAD][::-1], self._held])
             self._mirrored = True
 
     def finish(self) -> None:

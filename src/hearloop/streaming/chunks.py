@@ -127,7 +127,8 @@ class Chunker:
             return None
         self._frames = frames
         span = self._windows.take(frames)
-        return np.pad(span, (0, covered(self._size) - len(span)))
+        missing = covered(self._size) - len(span)
+        return np.pad(span, (0, missing)) if missing else span  # np.pad takes time for nothing too
 
     def take(self, rows: Matrix, span: Samples) -> None:
         """Take the log-mel features (`chunk_frames`, 80) of the span."""
