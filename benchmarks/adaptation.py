@@ -49,15 +49,15 @@ CORRECTED_SECONDS: Final = 600.0
 """Of corrections, those that choose included."""
 CORRECTIONS: Final = "s3://features/corrections"
 ADAPTATION: Final = TrainingConfig(
-    steps=400,
+    steps=800,
     workers=2,
-    peak_learning_rate=1e-3,
-    other_learning_rates=(3e-4,),
+    peak_learning_rate=2e-3,
+    other_learning_rates=(1e-3,),
     warm_start=True,
-    replay_utterances=1200,
-    corpus_repeats=5,
+    replay_utterances=3000,
+    corpus_repeats=12,
     average_with_base=(0.5, 0.7, 0.8, 0.9, 1.0),
-    accepted_forgetting=0.003,
+    accepted_forgetting=0.002,
     averaged_checkpoints=5,
     augmentation=TRAINING.augmentation,
 )
