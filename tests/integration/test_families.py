@@ -3,8 +3,9 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -218,13 +219,14 @@ def test_a_resumed_training_draws_what_it_would_have_drawn(
         for u in utterances
     ]
 
-    def trainer() -> Trainer:
+    def trainer(precision: Literal["float32", "bfloat16"] = "float32") -> Trainer:
         torch.manual_seed(0)
         network = build(sized(CONFORMER, vocabulary=len(tokenizer)))
-        return Trainer(network, examples, conformer.config)
+        return Trainer(network, examples, replace(conformer.config, precision=precision))
 
     whole, killed, resumed = trainer(), trainer(), trainer()
     losses = [whole.step().loss for _ in range(4)]
+    assert trainer("bfloat16").step().loss == pytest.approx(losses[0], rel=0.05)
     assert [killed.step().loss for _ in range(2)] == losses[:2]
     checkpoints = Checkpoints(tmp_path / "checkpoints", "training")
     checkpoints.save(killed, 0.0)
