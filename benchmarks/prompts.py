@@ -64,9 +64,9 @@ ADAPTED: Final = TrainingConfig(
     steps=3000,
     peak_learning_rate=1.5e-3,
     warm_start=True,
-    replay_utterances=200,
-    corpus_repeats=4,
-    average_with_base=(0.85, 1.0),
+    replay_utterances=600,
+    corpus_repeats=3,
+    average_with_base=(0.7, 0.85, 1.0),
     averaged_checkpoints=5,
     augmentation=Augmentation(noise=0.2, voices=0.3),
 )
