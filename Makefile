@@ -1,7 +1,7 @@
 # Hearloop. `make help` lists the targets; each sets up what it needs.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test up down check check-deploy check-images bench-serving clean
+.PHONY: help install demo test up down check check-deploy check-images bench-speech bench-serving clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -42,10 +42,24 @@ check-deploy: $(INSTALLED) ## Check Terraform, manifests, alerts and the names t
 check-images: $(INSTALLED) ## Build the images and run them confined; needs Docker
 	PATH="$$PATH:$(CURDIR)/$(BIN)" $(BIN)/python -m pytest -p tests.closing_table tests/images
 
+# What the figures compare with, besides what Hearloop needs itself.
+BENCH := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,bench]"
+
+bench-speech: $(INSTALLED) ## Measure the speech bars into benchmarks/results/speech.json; 2 h
+	$(BENCH)
+	$(BIN)/python -m benchmarks.features
+	$(BIN)/python -m benchmarks.training workers memory resume
+	$(BIN)/python -m benchmarks.efficiency
+	$(BIN)/python -m benchmarks.recognition --home runs/benchmarks/recognition
+	$(BIN)/python -m benchmarks.adaptation --home runs/benchmarks/recognition
+	$(BIN)/python -m benchmarks.prompts
+	$(BIN)/python -m benchmarks.languages
+	$(BIN)/python -m benchmarks.gpu
+
 # Another recogniser than the recipe's: make bench-serving BUNDLE=folder
 MEASURED := $(if $(BUNDLE),--bundle $(BUNDLE))
 bench-serving: $(INSTALLED) ## Measure the serving bars into benchmarks/results/serving.json; 25 min
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	$(BENCH)
 	$(BIN)/python -m benchmarks.streaming $(MEASURED)
 	$(BIN)/python -m benchmarks.whisper $(MEASURED)
 	$(BIN)/python -m benchmarks.live $(MEASURED)
