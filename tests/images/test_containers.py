@@ -245,7 +245,7 @@ def test_the_server_ends_when_it_is_told_to(served: Served) -> None:
     assert served.container.stop() == 0, served.container.log
 
 
-@pytest.mark.parametrize("name", ["serving", "functions"])
+@pytest.mark.parametrize("name", ["functions"])
 def test_a_second_build_without_the_cache_gives_the_same_layers(
     docker: Docker, builder: Builder, name: str
 ) -> None:
