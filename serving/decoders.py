@@ -90,6 +90,8 @@ class Decoders:
 
     def decode(self, body: bytes) -> Audio:
         """Samples of an encoded recording. Raises InvalidAudio."""
+        if not body:  # to the process, it would announce a long one
+            raise InvalidAudio("The recording is empty; record it again.")
         if len(body) > Limits().bytes:  # the process would not read it
             raise TooLong(
                 f"The recording has {len(body)} bytes where {Limits().bytes} are the most; "

@@ -141,7 +141,10 @@ def test_the_conformer_hears_a_stream_chunk_by_chunk_as_a_whole(conformer: Train
         (log_probs,) = recogniser.log_probs([recogniser.features(samples)])
         partials = [event for event in caller.events if isinstance(event, Partial)]
         assert partials[-1].text == decoding.transcribe(log_probs, recogniser.tokenizer).text != ""
-        assert final.transcript == recogniser.transcribe(samples)  # as the decoder prefers it
+        whole = recogniser.transcribe(samples)  # as the decoder prefers it
+        assert final.transcript.text == whole.text
+        # Streams share the products of matrices, whose last bits depend on how many they are.
+        assert final.transcript.confidence == pytest.approx(whole.confidence, abs=1e-4)
     engine.close(0.0)
 
 

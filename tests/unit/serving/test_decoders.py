@@ -50,6 +50,14 @@ def test_what_is_wrong_is_said_in_the_same_sentence(pool: Decoders) -> None:
         pool.decode(bytes(Limits().bytes + 1))
 
 
+def test_no_bytes_are_refused_and_announce_no_long_recording(pool: Decoders) -> None:
+    before = process(pool)
+    with pytest.raises(InvalidAudio, match="empty"):
+        pool.decode(b"")
+    assert process(pool) == before
+    assert len(pool.decode(FLAC).samples)
+
+
 def test_the_kernel_limits_a_decoder_and_it_holds_no_secret(
     pool: Decoders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
