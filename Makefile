@@ -21,7 +21,7 @@ demo: $(INSTALLED) ## Play the whole loop, from raw speech to a better model in 
 	$(BIN)/python -m demo
 
 test: $(INSTALLED) ## Run the tests: unit and contract, integration, then the loop
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 up: $(INSTALLED) ## Start the embedded stack and keep it running
 	@$(BIN)/hearloop up
