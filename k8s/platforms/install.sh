@@ -8,7 +8,7 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-overlay=${1:?name an overlay: local, staging or production}
+overlay=${1:?name an overlay: local, staging, production or production-standby}
 wanted=$here/../overlays/$overlay/platforms
 [[ -f $wanted ]] || { echo "There is no overlay $overlay with a list of platforms." >&2; exit 2; }
 for tool in kubectl helm; do

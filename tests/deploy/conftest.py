@@ -62,7 +62,12 @@ def production() -> Overlay:
     return built("production")
 
 
-@pytest.fixture(scope="session", params=["staging", "production"])
+@pytest.fixture(scope="session")
+def standby() -> Overlay:
+    return built("production-standby")
+
+
+@pytest.fixture(scope="session", params=["staging", "production", "production-standby"])
 def cloud(request: pytest.FixtureRequest) -> Overlay:
     """The overlays that Terraform makes room for, in turn."""
     return built(request.param)

@@ -31,7 +31,7 @@ UNITS = {"Ki": 2**-20, "Mi": 2**-10, "Gi": 1.0}
 
 def groups(overlay: Overlay) -> dict[str, dict[str, Any]]:
     """Node groups by name, as the environment asks for them."""
-    main = f"environments/{overlay.name}/main.tf"
+    main = f"environments/{overlay.name.removesuffix('-standby')}/main.tf"
     staging = overlay.name == "staging"
     size = hcl.module(main, "platform")["size"] if staging else hcl.local(main, "size")
     found: dict[str, dict[str, Any]] = size["node_groups"]

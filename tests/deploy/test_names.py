@@ -1,8 +1,11 @@
 """The names that bind manifests, Terraform, settings and code: one spelling each."""
 
 import re
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
+
+import yaml
 
 from hearloop.config import Buckets, KafkaSettings
 from hearloop.storage.databases import BESIDE_OURS
@@ -10,15 +13,99 @@ from k8s import check
 from pipelines import placement
 from serving.caller import CALL
 from tests.deploy import hcl
-from tests.deploy.objects import Overlay, options
+from tests.deploy.objects import Manifest, Overlay, options
 
-REGIONAL = {"staging": "platform", "production": "primary"}
-"""The call of terraform/platform that an overlay stands on."""
+
+@dataclass(frozen=True)
+class Place:
+    """Where an overlay's region stands in terraform/environments."""
+
+    environment: str
+    module: str
+    """Name of its call of terraform/platform."""
+    region: str
+    """Variable with its region."""
+
+
+PLACES = {
+    "staging": Place("staging", "platform", "region"),
+    "production": Place("production", "primary", "primary_region"),
+    "production-standby": Place("production", "standby", "standby_region"),
+}
 
 
 def platform(overlay: Overlay) -> dict[str, Any]:
     """What an environment passes to terraform/platform."""
-    return hcl.module(f"environments/{overlay.name}/main.tf", REGIONAL[overlay.name])
+    place = PLACES[overlay.name]
+    return hcl.module(f"environments/{place.environment}/main.tf", place.module)
+
+
+def variable(overlay: Overlay, name: str) -> str:
+    """What a variable of an overlay's environment is unless somebody says otherwise."""
+    file = f"environments/{PLACES[overlay.name].environment}/variables.tf"
+    return str(hcl.variable(file, name)["default"])
+
+
+def global_name(overlay: Overlay) -> str:
+    """What the names of a region's buckets and roles begin with."""
+    name = str(platform(overlay)["global_name"])
+    given = variable(overlay, "global_name")
+    return name.replace("${var.global_name}", given).replace("var.global_name", given)
+
+
+# Regions
+
+
+def test_regions_are_those_of_the_environment(cloud: Overlay) -> None:
+    region = variable(cloud, PLACES[cloud.name].region)
+    assert cloud.endpoints()["REGION"] == region
+    assert cloud.settings()["HEARLOOP_S3__REGION"] == region
+    assert cloud.one("ClusterSecretStore")["spec"]["provider"]["aws"]["region"] == region
+    route = cloud.one("HTTPRoute", "hearloop-health")["spec"]
+    assert [host.split(".")[0] for host in route["hostnames"]] == [region]
+    text = yaml.safe_dump_all(cloud.objects)
+    named = set(re.findall(r"\b(?:eu|us|ap|ca|sa|af|me|il)-[a-z]+-[0-9]\b", text))
+    assert named == {region}
+
+
+def test_images_come_from_the_registry_of_the_region(cloud: Overlay) -> None:
+    registry = f".dkr.ecr.{cloud.endpoints()['REGION']}.amazonaws.com/"
+    images = {
+        container["image"]
+        for pod in cloud.pods()
+        for container in pod.containers
+        if "hearloop/" in container["image"]
+    }
+    values = cloud.settings()
+    images |= {values["HEARLOOP_KFP_IMAGE"], values["HEARLOOP_KFP_GPU_IMAGE"]}
+    assert len(images) >= 4
+    assert {image for image in images if registry not in image} == set()
+
+
+def test_the_standby_is_the_primary_under_other_names(
+    production: Overlay, standby: Overlay
+) -> None:
+    here, there = production.endpoints()["REGION"], standby.endpoints()["REGION"]
+    brokers = "HEARLOOP_KAFKA__BOOTSTRAP_SERVERS"
+
+    def named_alike(overlay: Overlay) -> list[Manifest]:
+        text = yaml.safe_dump_all(overlay.objects).replace(overlay.settings()[brokers], "")
+        text = text.replace("hearloop-production-standby-", "hearloop-production-")
+        text = re.sub(r"\b(hearloop-\w+)-[a-z0-9]{10}\b", r"\1", text)  # the hash of what differs
+        return list(yaml.safe_load_all(text.replace(there, here)))
+
+    pairs = zip(named_alike(production), named_alike(standby), strict=True)
+    differ = [(one, other) for one, other in pairs if one != other]
+    monitor, rules = ((one, other) for one, other in differ)
+    assert [pair[0]["metadata"]["name"] for pair in (monitor, rules)] == [
+        "hearloop-monitor",
+        "hearloop-learning",
+    ], "nothing else waits for the promotion"
+    assert (monitor[0]["spec"].pop("replicas"), monitor[1]["spec"].pop("replicas")) == (1, 0)
+    assert monitor[0] == monitor[1]
+    alert = rules[0]["spec"]["groups"][0]["rules"].pop(0)
+    assert alert["alert"] == "HearloopMonitorNotDeciding"
+    assert rules[0] == rules[1]
 
 
 # Buckets, topics, databases, secrets
@@ -27,7 +114,7 @@ def platform(overlay: Overlay) -> dict[str, Any]:
 def test_buckets_are_those_that_terraform_makes(cloud: Overlay) -> None:
     listed = hcl.local("modules/storage/main.tf", "holds")
     assert set(re.findall(r'"(\w+)"', str(listed))) == set(Buckets.model_fields)
-    values, name = cloud.settings(), cloud.endpoints()["NAME"]
+    values, name = cloud.settings(), global_name(cloud)
     for holds in Buckets.model_fields:
         assert values[f"HEARLOOP_BUCKETS__{holds.upper()}"] == f"{name}-{holds}"
 
@@ -104,7 +191,8 @@ def test_service_accounts_are_those_that_terraform_gives_roles_to(cloud: Overlay
     for account in cloud.all("ServiceAccount"):
         role = account["metadata"].get("annotations", {}).get("eks.amazonaws.com/role-arn")
         if role:
-            workload = role.rpartition("-")[2]
+            beginning, _, workload = role.partition("/")[2].rpartition("-")
+            assert beginning == global_name(cloud)
             found[account["metadata"]["name"]] = (account["metadata"]["namespace"], workload)
     assert found == expected
     assert namespace == cloud.one("Namespace", "hearloop")["metadata"]["name"]

@@ -168,24 +168,26 @@ def test_the_installer_asks_for_each_platform_once_and_in_order(
         (tmp_path / tool).write_text(RECORDING)
         (tmp_path / tool).chmod(0o755)
     notes = tmp_path / "notes"
-    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "NOTES": str(notes)}
+    variables = {"PATH": f"{tmp_path}:/usr/bin:/bin", "NOTES": str(notes)}
     done = subprocess.run(
-        [str(INSTALL), overlay], env=environment, capture_output=True, text=True, check=False
+        [str(INSTALL), overlay], env=variables, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert re.findall(r"^== (.+)$", done.stdout, re.MULTILINE) == wanted(overlay)
     told, pinned = notes.read_text(), versions()
     for platform in wanted(overlay):
         assert pinned[platform.upper().replace("-", "_")] in told, platform
+    environment = overlay.removesuffix("-standby")
     domain = {"local": "localhost", "staging": "staging.example.com", "production": "example.com"}
-    assert f"kserve.controller.gateway.domain={domain[overlay]}\n" in told
+    assert f"kserve.controller.gateway.domain={domain[environment]}\n" in told
     assert (f"kubectl apply -f {PLATFORMS}/storage.yaml" in told) is (overlay != "local")
     if overlay != "local":
         assert told.startswith("kubectl apply -f "), "volumes before who asks for them"
         for role in ("external-secrets", "cluster-autoscaler"):
             assert f"role/hearloop-{overlay}-{role}" in told
-        assert f"autoDiscovery.clusterName=hearloop-{overlay} " in told
-        assert "awsRegion=eu-central-1 " in told
+        assert f"autoDiscovery.clusterName=hearloop-{environment} " in told
+        region = "eu-west-1" if overlay == "production-standby" else "eu-central-1"
+        assert f"awsRegion={region} " in told
 
 
 def test_prometheus_remembers_the_weeks_that_the_bands_look_back() -> None:
