@@ -32,6 +32,7 @@ from hearloop.streaming import (
     Final as FinalResult,
 )
 from hearloop.streaming.chunks import CHUNK_FRAMES
+from hearloop.tokenizer import Tokenizer
 from serving import metrics
 from serving.caller import Caller
 from serving.recording import Recording
@@ -105,7 +106,7 @@ class Live:
         late = self._late_s > LATE_S and time.monotonic() - self._watched < WATCHED_S
         if late or len(self._conversations) >= self._most_streams:
             raise Overloaded(MANY.format(len(self._conversations)), retry_after_s=1.0)
-        conversation = Conversation(self, engine, session, caller, told)
+        conversation = Conversation(self, engine, session, caller, told, recogniser.tokenizer)
         self._conversations.add(conversation)
         metrics.LIVE_STREAMS.inc()
         return conversation
@@ -182,10 +183,18 @@ class Conversation:
     """One caller's live audio. Each set of options has a stream of the engine, one at a time."""
 
     def __init__(
-        self, live: Live, engine: Engine, session: Session, caller: Caller, told: Told
+        self,
+        live: Live,
+        engine: Engine,
+        session: Session,
+        caller: Caller,
+        told: Told,
+        tokenizer: Tokenizer,
     ) -> None:
         self.engine = engine
         self.caller = caller
+        self.tokenizer = tokenizer
+        """Of the version that listens."""
         self.options = StreamOptions()
         self.utterances = 0
         self._live = live

@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -21,7 +21,7 @@ from opentelemetry.trace import Span
 
 from hearloop.audio import Samples
 from hearloop.errors import HearloopError, InvalidAudio
-from hearloop.hotwords import Hotword, compiled
+from hearloop.hotwords import compiled
 from hearloop.streaming import Segment, transcribe_long
 from serving import metrics, tracing
 from serving.caller import Caller
@@ -86,13 +86,13 @@ class LongFiles:
                 f"{self._waiting} long recordings are waiting already; try again in a minute.",
                 retry_after_s=60.0,
             )
-        expected = await self._phrases.hotwords(keywords, caller)
+        known = await self._phrases.of(caller)
         self._waiting += 1
         metrics.QUEUE_LENGTH.inc()
         try:
             with tracing.span("long file", caller.trace) as traced:
                 return await asyncio.get_running_loop().run_in_executor(
-                    self._pool, self._answer, file, caller, expected, told, traced
+                    self._pool, self._answer, file, caller, keywords, known, told, traced
                 )
         finally:
             self._waiting -= 1
@@ -102,11 +102,13 @@ class LongFiles:
         self,
         file: BinaryIO,
         caller: Caller,
-        expected: Sequence[Hotword],
+        keywords: Sequence[str],
+        known: Mapping[str, float],
         told: Told,
         traced: Span,
     ) -> Answer:
         session, recogniser = self._versions.choose(caller.call, caller.request_id)
+        expected = self._phrases.hotwords(keywords, known, caller, recogniser.tokenizer)
         if expected:
             compiled(expected, recogniser.tokenizer)  # the caller's mistakes are no version's
         utterances = _Utterances(self._request_log, caller, session.version, told)

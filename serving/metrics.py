@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # what is measured imports what it is measured by
     from serving.versions import Versions
 
 __all__ = [
+    "CALL_SECONDS",
     "CHUNKS_WAITING",
     "EMPTY_RESULTS",
     "FINAL_LATENCY",
@@ -25,6 +26,7 @@ __all__ = [
     "OUR_FAULT",
     "PARTIAL_LATENCY",
     "PHRASES",
+    "PHRASES_LEFT_OUT",
     "QUEUE_LENGTH",
     "REAL_TIME_FACTOR",
     "REFUSALS",
@@ -87,6 +89,12 @@ REVISED_WORDS = Counter(
     "hearloop_revised_words",
     "Words that partial results of live streams showed and later ones replaced",
 )
+CALL_SECONDS = Counter(
+    "hearloop_call_seconds",
+    "Seconds of the utterances of calls in Kafka, each once, by tenant: `other` where the settings "
+    "name none of that name",
+    ["tenant"],
+)
 UNREAD_PIECES = Gauge(
     "hearloop_unread_pieces",
     "Pieces of calls in Kafka that this member of the group had not read a few seconds ago",
@@ -102,6 +110,11 @@ PHRASES = Counter(
 )
 for _outcome in ("found", "none", "late", "failed"):
     PHRASES.labels(_outcome)
+
+PHRASES_LEFT_OUT = Counter(
+    "hearloop_phrases_left_out",
+    "Phrases of tenants and speakers that the model cannot write, each time they were left out",
+)
 
 WITHHELD = Counter("hearloop_withheld", "Answers that were not kept because nobody consented")
 

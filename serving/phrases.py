@@ -8,23 +8,28 @@ goes on without what comes late.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
-from hearloop.errors import HearloopError, InvalidTranscript
+from hearloop.errors import HearloopError, InvalidInput, InvalidTranscript
 from hearloop.hotwords import MOST_HOTWORDS, Hotword
 from hearloop.phrase_store import PhraseStore
 from hearloop.text import normalise
+from hearloop.tokenizer import Tokenizer
 from serving import metrics
 from serving.caller import Caller
 from serving.settings import TenantSettings
 
-__all__ = ["Phrases", "hotwords"]
+__all__ = ["Phrases"]
 
 DEADLINE_S: Final = 0.05
 """For the online store: a sixth of what a first word may take."""
 
 MOST_ASKED: Final = 64
 """Questions to the store at once: more would only be late."""
+
+MOST_SPELT: Final = 4 * MOST_HOTWORDS
+"""Phrases whose spelling is remembered: to find it takes longer than all else that they cost."""
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +43,48 @@ class Phrases:
         self._tenant = tenant
         self._store = store
         self._asking = 0
+        self._told: set[str] = set()
+        """Tenants of whom the log says already that phrases are left out."""
 
     async def of(self, caller: Caller) -> Mapping[str, float]:
-        """The caller's phrases, without those of the request, and how much each is favoured."""
+        """What is known of the caller: phrases, and how much each is favoured."""
         return {**await self._stored(caller), **self._tenant(caller.tenant).hotwords}
 
-    async def hotwords(self, keywords: Sequence[str], caller: Caller) -> tuple[Hotword, ...]:
-        """All that is to be expected. Raises InvalidTranscript for a keyword nobody can say."""
-        return hotwords(keywords, await self.of(caller))
+    def hotwords(
+        self,
+        keywords: Sequence[str],
+        known: Mapping[str, float],
+        caller: Caller,
+        tokenizer: Tokenizer,
+    ) -> tuple[Hotword, ...]:
+        """The request's `keywords` and what is `known` of the caller, as the model spells them.
+
+        Raises InvalidInput for a keyword that the model cannot write. Other phrases that it cannot
+        are left out, as whoever asks cannot mend them: counted, and told once of each tenant.
+        """
+        named = {_asked(phrase, tokenizer): Hotword.boost for phrase in keywords}
+        left_out = 0
+        for phrase, boost in known.items():
+            if len(named) >= MOST_HOTWORDS:
+                break
+            try:
+                named.setdefault(_spelt(phrase, tokenizer), boost)
+            except InvalidTranscript:
+                left_out += 1
+        if left_out:
+            self._tell(left_out, caller.tenant)
+        return tuple(Hotword(phrase=phrase, boost=boost) for phrase, boost in named.items())
+
+    def _tell(self, left_out: int, tenant: str) -> None:
+        metrics.PHRASES_LEFT_OUT.inc(left_out)
+        if tenant not in self._told:
+            self._told.add(tenant)
+            log.warning(
+                "%d phrases of tenant %r or of its speaker cannot be written by the model and are "
+                "left out; put others in their place with `hearloop phrases`.",
+                left_out,
+                tenant,
+            )
 
     async def _stored(self, caller: Caller) -> Mapping[str, float]:
         if self._store is None or not (caller.tenant or caller.speaker):
@@ -70,18 +109,16 @@ class Phrases:
         return found
 
 
-def hotwords(keywords: Sequence[str], phrases: Mapping[str, float]) -> tuple[Hotword, ...]:
-    """Of the request's `keywords` and the caller's phrases with their boosts, in one spelling.
+def _asked(keyword: str, tokenizer: Tokenizer) -> str:
+    try:
+        return _spelt(keyword, tokenizer)
+    except InvalidTranscript as error:
+        raise InvalidInput(f"A keyword cannot be listened for: {error}") from error
 
-    Raises InvalidTranscript for a keyword that cannot be said; other phrases are left out, as
-    whoever asks cannot mend them.
-    """
-    named = {normalise(phrase): Hotword.boost for phrase in keywords}
-    for phrase, boost in phrases.items():
-        if len(named) >= MOST_HOTWORDS:
-            break
-        try:
-            named.setdefault(normalise(phrase), boost)
-        except InvalidTranscript:
-            log.warning("A phrase of the tenant or the speaker cannot be said and is left out")
-    return tuple(Hotword(phrase=phrase, boost=boost) for phrase, boost in named.items())
+
+@lru_cache(maxsize=MOST_SPELT)
+def _spelt(phrase: str, tokenizer: Tokenizer) -> str:
+    """A phrase in the model's language. Raises InvalidTranscript where it cannot write it."""
+    said = normalise(phrase, tokenizer.language)
+    tokenizer.encode(said)
+    return said

@@ -14,7 +14,7 @@ import asyncio
 import binascii
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Final
 
 import orjson
@@ -24,7 +24,9 @@ from starlette.websockets import WebSocketDisconnect
 
 from hearloop.decoding import Word
 from hearloop.errors import HearloopError, InvalidInput
+from hearloop.hotwords import Hotword
 from hearloop.streaming import Ended, Event, Heard, Partial, SpeechStarted
+from hearloop.tokenizer import Tokenizer
 from serving import tracing
 from serving.access import Gate, Pass
 from serving.caller import Caller
@@ -67,10 +69,14 @@ class _SecretRequest(BaseModel):
     session: dict[str, Any] = {}
 
 
-def create_router(live: Live, gate: Gate, phrases: Phrases, model_name: str) -> APIRouter:
-    """The routes for the model of that name."""
+def create_router(
+    live: Live, gate: Gate, phrases: Phrases, model_name: str, served: Callable[[], str]
+) -> APIRouter:
+    """The routes for the model of that name; `served` tells the tag of its language."""
     router = APIRouter(tags=["realtime"])
-    default = RealtimeSession(model=model_name)
+
+    def updated(given: Mapping[str, Any]) -> RealtimeSession:
+        return RealtimeSession(model=model_name, language=served()).updated(given)
 
     @router.websocket(REALTIME_ROUTE)
     async def realtime(websocket: WebSocket) -> None:
@@ -78,11 +84,15 @@ def create_router(live: Live, gate: Gate, phrases: Phrases, model_name: str) -> 
         admitted: Pass = websocket.scope["state"]["admitted"]
         try:
             _check_query(websocket, model_name)
-            session = default.updated(admitted.session)
+            session = updated(admitted.session)
             caller = Caller.of(websocket.headers)
-            hotwords = await phrases.of(caller)
+            known = await phrases.of(caller)
+
+            def expected(keywords: Sequence[str], tokenizer: Tokenizer) -> tuple[Hotword, ...]:
+                return phrases.hotwords(keywords, known, caller, tokenizer)
+
             with gate.stream(admitted.tenant), tracing.span("stream", websocket.headers):
-                await _Connection(websocket, live, caller, session, hotwords).run()
+                await _Connection(websocket, live, caller, session, expected).run()
         except HearloopError as error:
             await websocket.send_denial_response(answer(error, REALTIME_ROUTE))
 
@@ -92,7 +102,7 @@ def create_router(live: Live, gate: Gate, phrases: Phrases, model_name: str) -> 
     ) -> dict[str, Any]:
         """A token with which a browser may transcribe for some minutes."""
         wanted = wanted or _SecretRequest()
-        session = default.updated(wanted.session)
+        session = updated(wanted.session)
         token, ends = gate.short_lived(
             request.scope["state"]["admitted"], wanted.expires_after.seconds, wanted.session
         )
@@ -103,7 +113,7 @@ def create_router(live: Live, gate: Gate, phrases: Phrases, model_name: str) -> 
         request: Request, wanted: Annotated[dict[str, Any] | None, Body()] = None
     ) -> dict[str, Any]:
         """The same, in the shape of the older API."""
-        session = default.updated(wanted or {})
+        session = updated(wanted or {})
         admitted = request.scope["state"]["admitted"]
         token, ends = gate.short_lived(admitted, _Expiry().seconds, wanted)
         secret = {"value": token, "expires_at": ends}
@@ -137,17 +147,24 @@ class _Connection:
         live: Live,
         caller: Caller,
         session: RealtimeSession,
-        hotwords: Mapping[str, float],
+        expected: Callable[[Sequence[str], Tokenizer], tuple[Hotword, ...]],
     ) -> None:
-        """Raises Overloaded, NoModel or ServiceUnavailable: before the upgrade is accepted."""
+        """`expected`: what is to be listened for, of a session's keywords.
+
+        Raises Overloaded, NoModel, ServiceUnavailable or InvalidInput (keywords): before the
+        upgrade is accepted.
+        """
         self._websocket = websocket
-        self._hotwords = hotwords
+        self._expected = expected
         self._session = session
         self._reader = Reader(session.pcm)
         self._id = _id("sess")
-        options = session.options(hotwords)
         self._conversation: Conversation = live.admit(caller, self._hear)
-        self._conversation.listen(options)
+        try:
+            self._listen(session)
+        except HearloopError:
+            self._conversation.leave()
+            raise
         self._outbox: list[str] = []
         self._posted = asyncio.Event()
         self._events = 0
@@ -247,10 +264,14 @@ class _Connection:
 
     def _update(self, session: Any) -> None:
         changed = self._session.updated(session)
-        self._conversation.listen(changed.options(self._hotwords))
+        self._listen(changed)
         if changed.pcm != self._session.pcm:
             self._reader = Reader(changed.pcm)
         self._session = changed
+
+    def _listen(self, session: RealtimeSession) -> None:
+        hotwords = self._expected(session.keywords, self._conversation.tokenizer)
+        self._conversation.listen(session.options(hotwords))
 
     def _refuse(self, error: HearloopError, event: Any) -> None:
         count(error)

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 from hearloop.errors import InvalidInput
+from hearloop.hotwords import Hotword
 from hearloop.streaming import Endpointing, StreamOptions
+from serving.languages import check_asked
 from serving.pcm import RATES, Pcm
-from serving.phrases import hotwords
 
 __all__ = ["HEARD", "WORDS", "RealtimeSession"]
 
@@ -40,6 +41,8 @@ class RealtimeSession:
     """The choices in force."""
 
     model: str
+    language: str
+    """The model's: a session may name it, and choose no other."""
     pcm: Pcm = _DEFAULT_PCM
     endpointing: Endpointing | None = _DEFAULT_ENDPOINTING
     keywords: tuple[str, ...] = ()
@@ -78,19 +81,14 @@ class RealtimeSession:
                 f"The model {str(given['model'])[:60]!r} is not served here; ask for "
                 f"{self.model!r}."
             )
-        if given.get("language") not in (None, "", "en"):
-            raise InvalidInput(
-                f"The language {str(given['language'])[:20]!r} is not served; send 'en'."
-            )
+        check_asked(given.get("language"), self.language)
         if given.get("keywords") is None:
             return self
         return replace(self, keywords=_strings(given["keywords"], "keywords"))
 
-    def options(self, tenants: Mapping[str, float]) -> StreamOptions:
-        """For the recogniser, with the tenant's phrases. Raises InvalidTranscript."""
-        return StreamOptions(
-            endpointing=self.endpointing, hotwords=hotwords(self.keywords, tenants)
-        )
+    def options(self, hotwords: tuple[Hotword, ...]) -> StreamOptions:
+        """For the recogniser, which is to expect these."""
+        return StreamOptions(endpointing=self.endpointing, hotwords=hotwords)
 
     def to_json(self, session_id: str) -> dict[str, Any]:
         """The session object that clients are told."""
@@ -101,7 +99,11 @@ class RealtimeSession:
             "prefix_padding_ms": 300,
             "silence_duration_ms": round(rule.silence_s * 1000),
         }
-        transcription = {"model": self.model, "language": "en", "keywords": list(self.keywords)}
+        transcription = {
+            "model": self.model,
+            "language": self.language,
+            "keywords": list(self.keywords),
+        }
         return {
             "id": session_id,
             "object": "realtime.transcription_session",

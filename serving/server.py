@@ -136,7 +136,7 @@ def serve(settings: Settings, own: ServerSettings, listening: Listening) -> None
     tracing.set_up()
     objects, events = composition.objects(settings), composition.events(settings)
     request_log = RequestLog(settings, objects, events, lambda tenant: own.tenant(tenant).kept_days)
-    versions = Versions()
+    versions = Versions(language=settings.language)
     cores = len(os.sched_getaffinity(0))
     decoders = Decoders(cores)
     store = composition.phrase_store(settings)
@@ -201,9 +201,17 @@ def mount(
     """Put our routes, errors and bounds on KServe's application, before it adds its own."""
     name, weigh = settings.model_name, weighing(doors.versions)
     reviews = review.queue(settings, weigh)
+
+    def language() -> str:
+        return doors.versions.language
+
     app.include_router(traffic.create_router(doors.versions, doors.control))
-    app.include_router(transcription.create_router(doors.transcriber, doors.long_files, name))
-    app.include_router(realtime.create_router(doors.live, doors.gate, doors.phrases, name))
+    app.include_router(
+        transcription.create_router(doors.transcriber, doors.long_files, name, language)
+    )
+    app.include_router(
+        realtime.create_router(doors.live, doors.gate, doors.phrases, name, language)
+    )
     app.include_router(feedback.create_router(doors.desk, reviews, doors.learn))
     app.include_router(page.create_router())
     answer_errors(app)

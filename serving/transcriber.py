@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -94,13 +94,20 @@ class Transcriber:
                 f"{self._waiting} utterances are waiting already; try again in a second.",
                 retry_after_s=1.0,
             )
-        expected = await self._phrases.hotwords(keywords, caller)
+        known = await self._phrases.of(caller)
         self._waiting += 1
         metrics.QUEUE_LENGTH.inc()
         try:
             with tracing.span("utterance", caller.trace) as traced:
                 return await asyncio.get_running_loop().run_in_executor(
-                    self._pool, self._answer, utterance, caller, expected, time.monotonic(), traced
+                    self._pool,
+                    self._answer,
+                    utterance,
+                    caller,
+                    keywords,
+                    known,
+                    time.monotonic(),
+                    traced,
                 )
         finally:
             self._waiting -= 1
@@ -110,7 +117,8 @@ class Transcriber:
         self,
         utterance: bytes | Audio,
         caller: Caller,
-        expected: Sequence[Hotword],
+        keywords: Sequence[str],
+        known: Mapping[str, float],
         arrived: float,
         traced: Span,
     ) -> Answer:
@@ -123,6 +131,7 @@ class Transcriber:
             raise
         session, recogniser = self._versions.choose(caller.call, caller.request_id)
         with tracing.stage("recognise", traced):
+            expected = self._phrases.hotwords(keywords, known, caller, recogniser.tokenizer)
             if expected:
                 compiled(expected, recogniser.tokenizer)  # the caller's mistakes are no version's
             version, transcript = self._recognise(audio, session, recogniser, caller, expected)

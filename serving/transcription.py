@@ -1,6 +1,6 @@
 """The file route, as OpenAI's clients know it: `POST /openai/v1/audio/transcriptions`."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Annotated, Any, Literal
 
@@ -10,8 +10,9 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from hearloop.audio import Limits, TooLong
 from hearloop.decoding import Word
-from hearloop.errors import HearloopError, InvalidInput, NotFound
+from hearloop.errors import HearloopError, NotFound
 from serving.caller import REQUEST_ID, Caller
+from serving.languages import check_asked, spoken_name
 from serving.long_files import LongFiles, Work
 from serving.refusals import UnsupportedMedia, count, openai_error, status
 from serving.subtitles import Segment, segments, srt, vtt
@@ -21,15 +22,17 @@ __all__ = ["TRANSCRIPTION_ROUTE", "create_router"]
 
 TRANSCRIPTION_ROUTE = "/openai/v1/audio/transcriptions"
 
-LANGUAGES = {"en": "english"}
-"""What the model hears: ISO 639-1 and the name that verbose answers give."""
-
 Format = Literal["json", "text", "srt", "vtt", "verbose_json"]
 Granularity = Literal["word", "segment"]
 
 
-def create_router(transcriber: Transcriber, long_files: LongFiles, model_name: str) -> APIRouter:
-    """The route for the model of that name."""
+def create_router(
+    transcriber: Transcriber,
+    long_files: LongFiles,
+    model_name: str,
+    served: Callable[[], str],
+) -> APIRouter:
+    """The route for the model of that name; `served` tells the tag of its language."""
     router = APIRouter(tags=["transcription"])
 
     @router.post(TRANSCRIPTION_ROUTE, dependencies=[Depends(_check_multipart)], response_model=None)
@@ -37,7 +40,7 @@ def create_router(transcriber: Transcriber, long_files: LongFiles, model_name: s
         request: Request,
         file: Annotated[UploadFile, File()],
         model: Annotated[str, Form()] = model_name,
-        language: Annotated[str, Form()] = "en",
+        language: Annotated[str, Form()] = "",
         response_format: Annotated[Format, Form()] = "json",
         stream: Annotated[bool, Form()] = False,
         granularities: Annotated[
@@ -49,10 +52,8 @@ def create_router(transcriber: Transcriber, long_files: LongFiles, model_name: s
         long one while it is recognised), and `keywords` are phrases to expect."""
         if model != model_name:
             raise NotFound(f"The model {model[:60]!r} is not served here; ask for {model_name!r}.")
-        if language not in LANGUAGES:
-            raise InvalidInput(
-                f"The language {language[:20]!r} is not served; send one of {sorted(LANGUAGES)}."
-            )
+        spoken = served()
+        check_asked(language, spoken)
         caller, wanted = Caller.of(request.headers), set(granularities or ("word", "segment"))
         told = wanted if response_format == "verbose_json" else None
         if file.size is not None and file.size <= Limits().bytes:
@@ -60,15 +61,15 @@ def create_router(transcriber: Transcriber, long_files: LongFiles, model_name: s
                 body = await file.read()
                 answer = await transcriber.transcribe(body, caller, keywords or ())
                 if stream:
-                    return _streamed(_events(answer, language, told), answer.headers)
-                return _response(answer, response_format, language, wanted)
+                    return _streamed(_events(answer, spoken, told), answer.headers)
+                return _response(answer, response_format, spoken, wanted)
         work = Work(long_files, file.file, caller, keywords or ())
         if stream:
             await work.begun()  # until then a refusal is a status, after that an event
             headers = {REQUEST_ID: caller.request_id}
-            return _streamed(_long_events(work, language, told), headers)
+            return _streamed(_long_events(work, spoken, told), headers)
         answer = await work.answer(request.is_disconnected)
-        return _response(answer, response_format, language, wanted)
+        return _response(answer, response_format, spoken, wanted)
 
     return router
 
@@ -124,7 +125,7 @@ def _verbose(answer: Answer, language: str, wanted: set[Granularity]) -> dict[st
     words = answer.transcript.words
     body = {
         "task": "transcribe",
-        "language": LANGUAGES[language],
+        "language": spoken_name(language),
         "duration": answer.audio_seconds,
         **_body(answer),
     }

@@ -12,6 +12,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
+from hearloop.bundle import Bundle
 from hearloop.recogniser import Recogniser
 from hearloop.rollout import Reading, Traffic
 from serving.refusals import NoModel
@@ -29,8 +30,12 @@ IDLE_SECONDS = 900.0
 class Versions:
     """Holds stable and canary; safe between threads, and a swap never waits for a request."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, *, language: str = Bundle.language
+    ) -> None:
+        """`language`: the tag of what is spoken, as long as no model says it."""
         self._clock = clock
+        self._language = language
         self._lock = threading.Lock()
         self._traffic: Traffic | None = None
         self._previous: str | None = None
@@ -58,6 +63,14 @@ class Versions:
         with self._lock:
             version = self.in_service().stable
             return version, self._recognisers[version]
+
+    @property
+    def language(self) -> str:
+        """Tag of the language that is served: the stable version's."""
+        with self._lock:
+            if self._traffic is None:
+                return self._language
+            return self._recognisers[self._traffic.stable].bundle.language
 
     def held(self) -> Mapping[str, Recogniser]:
         """Every version that is in memory."""

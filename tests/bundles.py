@@ -15,10 +15,16 @@ __all__ = ["noise", "write_random_bundle"]
 
 
 def write_random_bundle(
-    directory: Path, seed: int, *, hidden: int = 16, training: str = "none"
+    directory: Path,
+    seed: int,
+    *,
+    hidden: int = 16,
+    training: str = "none",
+    language: str = "en",
+    symbols: str = "ab ",
 ) -> Path:
     """Write a bundle whose weights are drawn by `seed`; another seed writes other texts."""
-    tokenizer = Tokenizer("ab ")
+    tokenizer = Tokenizer(symbols, language=language)
     architecture = Architecture(
         vocabulary=len(tokenizer), front_channels=8, hidden=hidden, layers=2
     )

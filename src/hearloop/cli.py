@@ -145,10 +145,11 @@ def phrases(
     ),
 ) -> None:
     """Put a tenant's phrases, in place of those before, into Feast's online store."""
-    store = composition.phrase_store(Settings())
+    settings = Settings()
+    store = composition.phrase_store(settings)
     if store is None:
         raise ConfigurationError("No feature server is set; set HEARLOOP_FEAST_URL.")
-    store.put_tenant(tenant, {normalise(one): boost for one in phrase})
+    store.put_tenant(tenant, {normalise(one, settings.language): boost for one in phrase})
 
 
 @app.command()

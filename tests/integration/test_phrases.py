@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 
 from hearloop.feature_store import define_phrases
+from hearloop.hotwords import Hotword
 from hearloop.phrase_store import SPEAKER_BOOST, PhraseStore
 from hearloop.recogniser import Recogniser
 from hearloop.rollout import Traffic
@@ -91,6 +92,6 @@ def test_the_server_listens_for_them(
         server.versions.swap(Traffic(stable="1"), {"1": recogniser})
         headers = {"x-hearloop-speaker": "anna"}
         answer = server.client.post(FILE, files={"file": FLAC}, headers=headers).json()
-    expected = module.hotwords(["abab"], {})
+    expected = [Hotword(phrase="abab", boost=3.0)]
     assert answer["text"] == recogniser.transcribe(heard(), hotwords=expected).text
     assert answer["text"] != recogniser.transcribe(heard()).text

@@ -106,7 +106,7 @@ async def test_keywords_are_listened_for(
     assert answer.text == recogniser.transcribe(heard(), hotwords=expect).text
     with pytest.raises(APIStatusError) as caught:
         await client.audio.transcriptions.create(file=FILE, model="hearloop", keywords=["xyz"])
-    assert caught.value.status_code in (400, 422)
+    assert caught.value.status_code == 400
 
 
 async def test_refusals_reach_the_client_as_its_own_errors(client: AsyncOpenAI) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -10,23 +10,33 @@ from fastapi import FastAPI
 from prometheus_client import REGISTRY
 
 from hearloop.corrections import Correction, correct
-from hearloop.errors import InvalidTranscript
+from hearloop.errors import InvalidInput
 from hearloop.events import Transcription
 from hearloop.hotwords import MOST_HOTWORDS, Hotword
 from hearloop.phrase_store import PhraseStore
 from hearloop.recogniser import Recogniser
 from hearloop.rollout import Traffic
+from hearloop.tokenizer import Tokenizer
 from serving import phrases as module
 from serving.caller import Caller
 from serving.feedback import learning
-from serving.phrases import DEADLINE_S, Phrases, hotwords
-from serving.settings import TenantSettings
-from tests.unit.serving.assembled import FILE, FLAC, Shelf, assembled, served
+from serving.phrases import DEADLINE_S, Phrases
+from serving.settings import ServerSettings, TenantSettings
+from tests.unit.serving.assembled import (
+    FILE,
+    FLAC,
+    Shelf,
+    assembled,
+    heard,
+    refusal,
+    served,
+)
 
 pytestmark = pytest.mark.anyio
 
 ANNA = Caller(request_id="r", tenant="acme", speaker="anna")
 AWAY = "http://127.0.0.1:9"
+LETTERS = Tokenizer()
 CONTRACT = {"bonus fund": 2.0}
 
 
@@ -77,16 +87,46 @@ async def test_a_store_that_is_away_is_done_without(
     assert "did not answer" in caplog.text
 
 
+def expected(*keywords: str, known: Mapping[str, float] | None = None) -> tuple[Hotword, ...]:
+    phrases = Phrases(lambda _: TenantSettings())
+    return phrases.hotwords(keywords, known or {}, ANNA, LETTERS)
+
+
 def test_only_the_requests_own_keywords_are_a_mistake() -> None:
-    found = hotwords(["Bonus Fund"], {"bonus fund": 9.0, "a|b": 3.0, "abc": 2.0})
+    found = expected("Bonus Fund", known={"bonus fund": 9.0, "a|b": 3.0, "abc": 2.0})
     assert [(one.phrase, one.boost) for one in found] == [
         ("bonus fund", Hotword.boost),
         ("abc", 2.0),
     ]
-    with pytest.raises(InvalidTranscript):
-        hotwords(["[noise]"], {})
+    with pytest.raises(InvalidInput, match="cannot be listened for"):
+        expected("[noise]")
     many = {f"word {'a' * number}": 1.0 for number in range(2 * MOST_HOTWORDS)}
-    assert len(hotwords(["abc"], many)) == MOST_HOTWORDS
+    assert len(expected("abc", known=many)) == MOST_HOTWORDS
+
+
+def test_a_phrase_that_the_model_cannot_write_is_left_out_counted_and_told_once(
+    tmp_path: Path, shelf: Shelf, recognisers: dict[str, Recogniser],
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    own = ServerSettings(
+        _env_file=None,  # type: ignore[call-arg]
+        default_tenant=TenantSettings(hotwords={"abab": 3.0, "zebra": 4.0, "[noise]": 5.0}),
+    )
+    with assembled(tmp_path, shelf, own) as server:
+        server.versions.swap(Traffic(stable="1"), recognisers)
+        before = left_out()
+        answers = [server.client.post(FILE, files={"file": FLAC}) for _ in range(2)]
+        wrong = server.client.post(FILE, files={"file": FLAC}, data={"keywords[]": "zebra"})
+    heeded = recognisers["1"].transcribe(heard(), hotwords=[Hotword(phrase="abab", boost=3.0)])
+    assert [one.json()["text"] for one in answers] == [heeded.text] * 2
+    assert left_out() == before + 4
+    assert len([one for one in caplog.messages if "left out" in one]) == 1
+    assert "zebra" not in caplog.text
+    assert (wrong.status_code, "'zebra'" in refusal(wrong)) == (400, True)
+
+
+def left_out() -> float:
+    return REGISTRY.get_sample_value("hearloop_phrases_left_out_total") or 0.0
 
 
 class Learnt(PhraseStore):
