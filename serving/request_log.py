@@ -184,4 +184,5 @@ def _transcription(answered: Answered, audio_digest: str, audio_uri: str) -> Tra
         confidence=transcript.confidence,
         words=len(transcript.words),
         received_at=answered.received_at,
+        tenant=caller.tenant,
     )

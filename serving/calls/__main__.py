@@ -13,6 +13,7 @@ from prometheus_client import start_http_server
 from hearloop import composition
 from hearloop.config import Settings
 from hearloop.telemetry import set_up_logging
+from serving import tracing
 from serving.calls.models import Models
 from serving.calls.worker import Worker
 from serving.loading import loader
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--metrics_port", type=int, help="answer Prometheus there")
     chosen = parser.parse_args()
     set_up_logging()
+    tracing.set_up("hearloop-calls")
     settings, own = Settings(), ServerSettings()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -52,7 +54,7 @@ def main() -> None:
         start_http_server(chosen.metrics_port)
     try:
         if models.follow(stop):
-            Worker(settings, models, request_log).run(stop)
+            Worker(settings, own, models, request_log).run(stop)
     finally:
         request_log.close(LOG_SECONDS)
 

@@ -10,6 +10,8 @@ from hearloop.decoding import transcript
 from hearloop.errors import InvalidAudio
 from hearloop.features import Samples
 from hearloop.streaming import Final, LiveStream
+from serving import tracing
+from serving.caller import Caller
 from serving.calls.pieces import Piece, Place, Record
 from serving.pcm import Reader
 from serving.recording import Recording
@@ -50,13 +52,18 @@ class Call:
         self,
         first: Piece,
         published: Published,
+        given: bool,
         open_stream: Callable[["Call"], tuple[str, LiveStream]],
     ) -> None:
-        """`open_stream`: gives the model version that hears the call, and its stream."""
-        self.name = first.call
+        """`given`: whether its recording may be kept where no piece says so; `open_stream`: gives
+        the model version that hears the call, and its stream."""
+        self.key, self.name, self.tenant = first.key, first.call, first.tenant
+        self.speaker = first.speaker
         self.began: Place = first.place
         self.heard_at = time.monotonic()
-        self.consent = True
+        self._given = given
+        self._said: bool | None = None
+        """What the pieces say of consent; who has said no once is not asked again."""
         self.recording = Recording()
         self._model_version, self.stream = open_stream(self)
         self._published = published
@@ -67,12 +74,15 @@ class Call:
         self._until = first.place.offset
         self.finished = False
         """Whether no more pieces are expected."""
+        self.span = tracing.begun("call", first.trace, **{"hearloop.tenant": self.tenant})
+        """What is done for the call; its name is somebody's number, and stays out."""
 
     def take(self, piece: Piece) -> None:
         """Hear the next piece; what cannot be audio is passed over, and the call goes on."""
         self.heard_at = time.monotonic()
         self._until = piece.place.offset
-        self.consent = self.consent and piece.consent
+        if piece.consent is not None:
+            self._said = piece.consent and self._said is not False
         if self.finished or self._came_before(piece):
             return
         try:
@@ -91,6 +101,21 @@ class Call:
             self.finished = True
             self._accept(self._reader.last())
             self.stream.finish()
+
+    def close(self) -> None:
+        """Nobody listens here any more."""
+        self.stream.close()
+        self.span.end()
+
+    def caller(self, record: Record) -> Caller:
+        """Who said what a record tells, for the log."""
+        return Caller(
+            request_id=f"call-{record.id[:32]}",
+            call=self.name,
+            speaker=self.speaker,
+            tenant=self.tenant,
+            consent=self._given if self._said is None else self._said,
+        )
 
     def said(self, final: Final) -> Record | None:
         """The record of an utterance, None when it has been published already.
@@ -118,6 +143,7 @@ class Call:
     def _record(self, kind: Literal["final", "ended"], start_s: float, end_s: float) -> Record:
         return Record(
             call=self.name,
+            tenant=self.tenant,
             began=self.began,
             kind=kind,
             number=self._number,

@@ -27,8 +27,9 @@ def published_since(
 ) -> dict[tuple[str, int], Published]:
     """What the transcripts have of calls whose audio begins at `offset` or later.
 
-    By call and the offset at which it begins. Their transcripts are no older than that audio, so
-    reading starts at its time, less the skew of the clocks. Raises ServiceUnavailable.
+    By the key of the call and the offset at which it begins. Their transcripts are no older than
+    that audio, so reading starts at its time, less the skew of the clocks. Raises
+    ServiceUnavailable.
     """
     reader = Consumer(
         {
@@ -69,7 +70,7 @@ def _read(reader: Consumer, start: TopicPartition, offset: int) -> dict[tuple[st
             log.error("Transcript %s is passed over: %s", message.offset(), error)
             continue
         if one.until >= offset:
-            key = (one.call, one.began.offset)
+            key = (one.key, one.began.offset)
             found[key] = found.get(key, Published()).with_record(one)
     return found
 

@@ -3,14 +3,14 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from confluent_kafka import Message
 
 from hearloop.decoding import Transcript
 from hearloop.errors import InvalidInput
-from serving.caller import NAME
+from serving.caller import NAME, TRACE
 from serving.pcm import RATES, Pcm
 
 __all__ = ["Piece", "Place", "Record", "piece", "record"]
@@ -30,11 +30,21 @@ class Piece:
 
     place: Place
     call: str
+    tenant: str = ""
+    speaker: str | None = None
     audio: bytes
     pcm: Pcm
     sequence: int | None
     last: bool
-    consent: bool
+    consent: bool | None = None
+    """None where nothing is said."""
+    trace: Mapping[str, str] = field(default_factory=dict)
+    """Headers that name the trace of the call."""
+
+    @property
+    def key(self) -> str:
+        """Names the call among those of all tenants."""
+        return _key(self.tenant, self.call)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +52,7 @@ class Record:
     """A message of the transcripts topic."""
 
     call: str
+    tenant: str = ""
     began: Place
     kind: Literal["final", "ended"]
     number: int
@@ -54,6 +65,11 @@ class Record:
     transcript: Transcript | None = None
 
     @property
+    def key(self) -> str:
+        """That of the call's pieces."""
+        return _key(self.tenant, self.call)
+
+    @property
     def id(self) -> str:
         """SHA-256 (hex) of the call's beginning and the number: the same each time."""
         name = f"{self.began.partition}|{self.began.offset}|{self.call}|{self.kind}|{self.number}"
@@ -64,6 +80,7 @@ class Record:
         body: dict[str, Any] = {
             "id": self.id,
             "call": self.call,
+            "tenant": self.tenant,
             "began": self.began.offset,
             "kind": self.kind,
             "number": self.number,
@@ -91,23 +108,30 @@ class Record:
 
 def piece(message: Message) -> Piece:
     """Read a message of the audio topic. Raises InvalidInput."""
-    call = (message.key() or b"").decode(errors="replace")
-    if not NAME.fullmatch(call):
-        raise InvalidInput(
-            f"The key is {call[:40]!r}; name the call by 1 to 120 letters, digits and . _ @ + -."
-        )
+    key = (message.key() or b"").decode(errors="replace")
+    tenant, slash, call = key.rpartition("/")
     headers = _headers(message)
+    speaker = headers.get("speaker") or None
+    for name in (call, *([tenant] if slash else []), *([speaker] if speaker else [])):
+        if not NAME.fullmatch(name):
+            raise InvalidInput(
+                f"The key or the speaker has {name[:40]!r}; name each tenant, call and speaker by "
+                "1 to 120 letters, digits and . _ @ + -."
+            )
     partition, offset = message.partition(), message.offset()
     assert partition is not None
     assert offset is not None
     return Piece(
         place=Place(partition=partition, offset=offset),
         call=call,
+        tenant=tenant,
+        speaker=speaker,
         audio=message.value() or b"",
         pcm=_pcm(headers.get("format", "audio/pcm;rate=16000")),
         sequence=_sequence(headers.get("sequence")),
         last=headers.get("last") == "1",
-        consent=headers.get("consent", "yes") != "no",
+        consent=headers["consent"].lower() == "yes" if "consent" in headers else None,
+        trace={name: headers[name] for name in TRACE if name in headers},
     )
 
 
@@ -117,6 +141,7 @@ def record(message: Message) -> Record:
         body: Mapping[str, Any] = json.loads(message.value() or b"")
         return Record(
             call=body["call"],
+            tenant=body.get("tenant", ""),  # absent before there were tenants
             began=Place(partition=message.partition() or 0, offset=body["began"]),
             kind=body["kind"],
             number=body["number"],
@@ -127,6 +152,10 @@ def record(message: Message) -> Record:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidInput(f"Not a transcript of a call: {error!r}.") from error
+
+
+def _key(tenant: str, call: str) -> str:
+    return f"{tenant}/{call}" if tenant else call
 
 
 def _headers(message: Message) -> dict[str, str]:

@@ -5,33 +5,25 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Final
 
-from confluent_kafka import (
-    Consumer,
-    KafkaError,
-    KafkaException,
-    Message,
-    Producer,
-    TopicPartition,
-)
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from hearloop.config import Settings
-from hearloop.errors import ConfigurationError, InvalidInput, Overloaded, ServiceUnavailable
-from hearloop.features import Samples
+from hearloop.errors import ConfigurationError, InvalidInput, Overloaded
 from hearloop.storage.events import connection
 from hearloop.streaming import Ended, Event, LiveStream, StreamOptions
 from hearloop.streaming import Final as FinalResult
 from serving import metrics
-from serving.caller import Caller
 from serving.calls.call import Call, Published
 from serving.calls.engines import Engines
 from serving.calls.history import published_since
 from serving.calls.models import Models
-from serving.calls.pieces import Piece, Record, piece
+from serving.calls.outbox import Outbox
+from serving.calls.pieces import Piece, piece
 from serving.calls.silence import ReadUntil
-from serving.request_log import Answered, RequestLog
+from serving.request_log import RequestLog
+from serving.settings import ServerSettings
 
 __all__ = ["GROUP", "Worker"]
 
@@ -69,26 +61,24 @@ class Worker:
     def __init__(
         self,
         settings: Settings,
+        own: ServerSettings,
         models: Models,
         request_log: RequestLog,
     ) -> None:
         self._settings = settings
+        self._own = own
         self._audio = settings.kafka.call_audio_topic
         self._transcripts = settings.kafka.call_transcripts_topic
-        self._request_log = request_log
         self._engines = Engines(models)
         self._events: queue.SimpleQueue[tuple[Call, Event]] = queue.SimpleQueue()
         self._calls: dict[tuple[int, str], Call] = {}
         self._published: dict[int, dict[tuple[str, int], Published]] = {}
         self._next: dict[int, int] = {}
-        self._failure: KafkaError | None = None
         self._read_until = ReadUntil()
         self._committed_at = 0.0
         self._looked_at = 0.0
         self._consumer = self._joined()
-        self._producer = Producer(
-            {**connection(settings), "enable.idempotence": True, "linger.ms": 5}, logger=log
-        )
+        self._outbox = Outbox(settings, own, request_log)
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop; live calls go on with another member of the group.
@@ -163,7 +153,7 @@ class Worker:
     def _abandon(self, partitions: Sequence[TopicPartition]) -> None:
         gone = {one.partition for one in partitions}
         for key in [key for key in self._calls if key[0] in gone]:
-            self._calls.pop(key).stream.close()
+            self._calls.pop(key).close()
         for number in gone:
             self._published.pop(number, None)
             self._next.pop(number, None)
@@ -188,7 +178,7 @@ class Worker:
         self._read_until.read(partition, following)
 
     def _take(self, piece: Piece) -> None:
-        key = piece.place.partition, piece.call
+        key = piece.place.partition, piece.key
         while key in self._calls and self._calls[key].finished:  # the next call of that name
             self._tell()
             time.sleep(PAUSE_SECONDS)
@@ -203,21 +193,22 @@ class Worker:
     def _opened(self, first: Piece) -> Call | None:
         """A call that begins here; None where the piece belongs to one that has ended."""
         known = self._published[first.place.partition]
-        for (name, began), published in known.items():
+        for (key, began), published in known.items():
             over = published.ended_at
-            if name == first.call and over is not None and began <= first.place.offset <= over:
+            if key == first.key and over is not None and began <= first.place.offset <= over:
                 return None
         if first.last and not first.audio:  # late news of a call that silence has ended
             return None
-        published = known.get((first.call, first.place.offset), Published())
+        published = known.get((first.key, first.place.offset), Published())
+        given = self._own.tenant(first.tenant).consent == "given"
         while True:
             try:
-                call = Call(first, published, self._stream_of)
+                call = Call(first, published, given, self._stream_of)
             except Overloaded as error:
                 log.warning("%s", error)
                 self._make_room()
             else:
-                self._calls[first.place.partition, first.call] = call
+                self._calls[first.place.partition, first.key] = call
                 metrics.LIVE_STREAMS.set(len(self._calls))
                 return call
 
@@ -231,9 +222,9 @@ class Worker:
         their last pieces may lie behind the one that waits.
         """
         oldest = min(self._calls.values(), key=lambda call: call.heard_at)
-        log.warning("Call %s is ended to make room; start more members", oldest.name)
+        log.warning("Call %s is ended to make room; start more members", oldest.key)
         oldest.finish()
-        while self._calls.get((oldest.began.partition, oldest.name)) is oldest:
+        while self._calls.get((oldest.began.partition, oldest.key)) is oldest:
             self._tell()
             time.sleep(PAUSE_SECONDS)
 
@@ -266,67 +257,32 @@ class Worker:
                 call, event = self._events.get_nowait()
             except queue.Empty:
                 break
-            if self._calls.get((call.began.partition, call.name)) is call:
+            if self._calls.get((call.began.partition, call.key)) is call:
                 self._hear(call, event)
-        self._producer.poll(0)
-        if self._failure is not None:
-            raise ServiceUnavailable(
-                f"The event log refused a transcript: {self._failure.str()}; check that it runs."
-            )
+        self._outbox.poll()
 
     def _hear(self, call: Call, event: Event) -> None:
         if isinstance(event, FinalResult):
             record = call.said(event)
-            late_s = time.monotonic() - call.recording.arrived(event.end_s)
+            late_s = max(0.0, time.monotonic() - call.recording.arrived(event.end_s))
             samples = call.recording.take(event.start_s, event.end_s)
             if record is not None:
-                _count(record, late_s)
-                self._publish(record)
-                self._keep(call, record, samples)
+                self._outbox.answer(call, record, samples, late_s)
         elif isinstance(event, Ended):
             if event.error is not None:
                 raise event.error
             record = call.ended()
-            self._publish(record)
-            del self._calls[call.began.partition, call.name]
+            self._outbox.publish(call, record)
+            self._calls.pop((call.began.partition, call.key)).close()
             metrics.LIVE_STREAMS.set(len(self._calls))
-            self._published[call.began.partition][call.name, call.began.offset] = Published(
+            self._published[call.began.partition][call.key, call.began.offset] = Published(
                 ended_at=record.until
             )
-
-    def _publish(self, record: Record) -> None:
-        self._producer.produce(
-            self._transcripts,
-            partition=record.began.partition,
-            key=record.call,
-            value=record.to_json(),
-            on_delivery=self._delivered,
-        )
-
-    def _delivered(self, error: KafkaError | None, _: Message) -> None:
-        if error is not None:
-            self._failure = error
-
-    def _keep(self, call: Call, record: Record, samples: Samples) -> None:
-        """Log the utterance like any other: people may correct it, the monitor watches it."""
-        if not len(samples) or record.transcript is None:
-            return
-        self._request_log.put(
-            Answered(
-                caller=Caller(
-                    request_id=f"call-{record.id[:32]}", call=call.name, consent=call.consent
-                ),
-                model_version=record.model_version,
-                samples=samples,
-                transcript=record.transcript,
-                received_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            )
-        )
 
     def _commit(self) -> None:
         """Commit what no live call needs any more, once all that was said is acknowledged."""
         self._committed_at = time.monotonic()
-        if self._producer.flush(FLUSH_SECONDS) or self._failure or not self._next:
+        if not self._outbox.flush(FLUSH_SECONDS) or not self._next:
             return
         oldest = dict(self._next)
         for (partition, _), call in self._calls.items():
@@ -343,12 +299,3 @@ class Worker:
         known = self._published[partition]
         for key in [k for k, one in known.items() if (one.ended_at or offset) < offset]:
             del known[key]
-
-
-def _count(record: Record, late_s: float) -> None:
-    """An utterance that had not been published before."""
-    empty = not (record.transcript and record.transcript.text)
-    metrics.REQUESTS.labels(record.model_version, "empty" if empty else "answered").inc()
-    metrics.FINAL_LATENCY.observe(max(0.0, late_s))
-    if empty:
-        metrics.EMPTY_RESULTS.inc()

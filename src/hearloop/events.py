@@ -47,6 +47,8 @@ class Transcription:
     words: Annotated[int, Field(ge=0)]
     received_at: Annotated[str, AfterValidator(_with_offset)]
     """ISO 8601 with offset, by the clock of the server that answered."""
+    tenant: str = ""
+    """Whose caller it was; empty where there are no tenants."""
 
     def to_json(self) -> dict[str, Any]:
         """The event as JSON values; `from_json` gives an equal event."""

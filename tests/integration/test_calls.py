@@ -5,10 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,6 +18,8 @@ from uuid import uuid4
 import numpy as np
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from hearloop import composition
 from hearloop.bundle import SERVED, verify
@@ -40,6 +44,17 @@ PATIENCE_SECONDS = 120.0
 
 PIECE = SAMPLE_RATE // 5
 """Samples of 200 ms."""
+
+TENANT = "acme"
+"""Whose calls they are; it has each caller asked for consent."""
+
+SILENT_CALL = f"{TENANT}/call-3"
+"""Nobody asked its caller."""
+
+
+def trace_of(call: str) -> str:
+    """The trace (hex) that a call belongs to."""
+    return f"{call[-1]:a>32}"
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +106,7 @@ def calls() -> dict[str, Samples]:
     for number in range(CALLS):
         voice = Voice(accent="en-us", variant=f"m{number + 1}", rate=150, pitch=50, pitch_range=50)
         parts = [part for said in speak(voice, SENTENCES) for part in (0.5 * said, pause)]
-        found[f"call-{number}"] = np.concatenate(parts)
+        found[f"{TENANT}/call-{number}"] = np.concatenate(parts)
     return found
 
 
@@ -116,7 +131,13 @@ def quantised(samples: Samples) -> Samples:
 
 
 @contextmanager
-def workers(settings: Settings, log: Path, count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+def workers(
+    settings: Settings, log: Path, count: int, collector: str
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    own = {
+        "HEARLOOP_SERVER_TENANTS": json.dumps({TENANT: {"consent": "asked"}}),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector,
+    }
     started: list[subprocess.Popen[bytes]] = []
     with log.open("ab") as output:
         try:
@@ -124,7 +145,7 @@ def workers(settings: Settings, log: Path, count: int) -> Iterator[list[subproce
                 started.append(
                     subprocess.Popen(
                         [sys.executable, "-m", "serving.calls"],
-                        env={**os.environ, **settings.to_environment()},
+                        env={**os.environ, **settings.to_environment(), **own},
                         stdout=output,
                         stderr=subprocess.STDOUT,
                     )
@@ -145,12 +166,16 @@ def send(settings: Settings, calls: dict[str, Samples], share: slice) -> None:
             pieces = -(-len(samples) // PIECE)
             if number >= pieces:
                 continue
+            headers = {"sequence": str(number), "last": "1" if number == pieces - 1 else "0"}
+            if number == 0:
+                headers["traceparent"] = f"00-{trace_of(call)}-0123456789abcdef-01"
+                headers |= {} if call == SILENT_CALL else {"consent": "yes"}
             piece = samples[number * PIECE : (number + 1) * PIECE]
             producer.produce(
                 settings.kafka.call_audio_topic,
                 key=call,
                 value=(piece * 32767).astype("<i2").tobytes(),
-                headers={"sequence": str(number), "last": "1" if number == pieces - 1 else "0"},
+                headers=headers,
             )
     assert producer.flush(30) == 0
 
@@ -159,11 +184,40 @@ def longest(calls: dict[str, Samples]) -> int:
     return max(-(-len(samples) // PIECE) for samples in calls.values())
 
 
+@contextmanager
+def collector(spans: list[Span]) -> Iterator[str]:
+    """The address of an OpenTelemetry collector that gathers what it is sent."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            sent = ExportTraceServiceRequest.FromString(body)
+            for resource in sent.resource_spans:
+                spans.extend(span for scope in resource.scope_spans for span in scope.spans)
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Standard error is the test's."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 class Reader:
     """All records of the transcripts topic so far."""
 
     def __init__(self, settings: Settings) -> None:
         self.records: list[dict[str, Any]] = []
+        self.traces: set[tuple[str, str]] = set()
+        """Keys of the records, with the trace that each continues."""
         self._consumer = Consumer(
             {"bootstrap.servers": settings.kafka.bootstrap_servers, "group.id": uuid4().hex}
         )
@@ -178,6 +232,9 @@ class Reader:
             message = self._consumer.poll(0.2)
             if message is not None and message.error() is None:
                 self.records.append(json.loads(message.value() or b""))
+                headers: dict[str, bytes] = dict(message.headers() or [])  # type: ignore[arg-type]
+                key = (message.key() or b"").decode()
+                self.traces.add((key, headers["traceparent"].decode().split("-")[1]))
 
     def __enter__(self) -> "Reader":
         return self
@@ -190,12 +247,12 @@ def finals(records: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
     for one in records:
         if one["kind"] == "final":
-            found[one["call"]].append(one["text"])
+            found[f"{one['tenant']}/{one['call']}"].append(one["text"])
     return dict(found)
 
 
 def ended(records: Sequence[dict[str, Any]]) -> list[str]:
-    return sorted(one["call"] for one in records if one["kind"] == "ended")
+    return sorted(f"{one['tenant']}/{one['call']}" for one in records if one["kind"] == "ended")
 
 
 def test_a_member_killed_amid_calls_loses_nothing_and_repeats_nothing(
@@ -205,14 +262,15 @@ def test_a_member_killed_amid_calls_loses_nothing_and_repeats_nothing(
     assert len(several) >= 2, expected  # that is: something is published before the kill
     log = tmp_path / "workers.log"
     half = longest(calls) // 2
-    with Reader(settings) as reader:
-        with workers(settings, log, 1) as (first,):
+    spans: list[Span] = []
+    with collector(spans) as address, Reader(settings) as reader:
+        with workers(settings, log, 1, address) as (first,):
             send(settings, calls, slice(0, half))
             reader.until(lambda records: len(finals(records)) >= 2, [first], log)
             first.send_signal(signal.SIGKILL)
             first.wait(10)
         assert not ended(reader.records)
-        with workers(settings, log, 2) as others:
+        with workers(settings, log, 2, address) as others:
             send(settings, calls, slice(half, None))
             reader.until(lambda records: len(ended(records)) >= CALLS, others, log)
     assert finals(reader.records) == expected
@@ -221,4 +279,13 @@ def test_a_member_killed_amid_calls_loses_nothing_and_repeats_nothing(
     assert len(set(ids)) == len(ids)
     objects = composition.objects(settings)
     requests = list(objects.list(f"s3://{settings.buckets.audio}/requests/call-"))
-    assert {json.loads(objects.get(uri))["call"] for uri in requests} == set(calls)
+    logged = [json.loads(objects.get(uri)) for uri in requests]
+    assert {f"{one['tenant']}/{one['call']}" for one in logged} == set(calls) - {SILENT_CALL}
+    traces = {(call, trace_of(call)) for call in calls}
+    assert reader.traces == traces
+    heard = {
+        name: {s.trace_id.hex() for s in spans if s.name == name} for name in ("call", "utterance")
+    }
+    assert heard["call"] == {trace_of(call) for call in calls}
+    assert heard["utterance"]  # those that the killed one had published are not all told
+    assert heard["utterance"] <= heard["call"]

@@ -27,7 +27,7 @@ TOPIC = SETTINGS.kafka.transcriptions_topic
 
 def answered(request_id: str = "r1", seconds: float = 0.5) -> Answered:
     return Answered(
-        caller=Caller(request_id=request_id, call="call-7", speaker="anna"),
+        caller=Caller(request_id=request_id, call="call-7", speaker="anna", tenant="acme"),
         model_version="3",
         samples=noise(seconds),
         transcript=Transcript(
@@ -74,6 +74,7 @@ def test_audio_record_and_event_tell_the_same_story() -> None:
     record = json.loads(objects.get(f"s3://{SETTINGS.buckets.audio}/requests/r1.json"))
     assert Transcription.from_json(record) == event
     assert (event.call, event.speaker, event.model_version) == ("call-7", "anna", "3")
+    assert event.tenant == "acme"
     assert (event.text, event.confidence, event.words) == ("hello", 0.9, 1)
     samples = decode(objects.get(event.audio_uri)).samples
     assert np.abs(samples - noise(0.5)).max() < 2**-15

@@ -33,21 +33,25 @@ class Stream:
         self.finished = True
 
 
-def piece(number: int, *, last: bool = False, audio: bytes | None = None) -> Piece:
+def piece(
+    number: int, *, last: bool = False, audio: bytes | None = None, consent: bool | None = None
+) -> Piece:
     return Piece(
         place=Place(partition=0, offset=10 + number),
         call="call-1",
+        tenant="acme",
+        speaker="anna",
         audio=np.zeros(1600, "<i2").tobytes() if audio is None else audio,
         pcm=Pcm(rate=16_000),
         sequence=number,
         last=last,
-        consent=True,
+        consent=consent,
     )
 
 
-def opened(published: Published, version: str = "1") -> tuple[Call, Stream]:
+def opened(published: Published, version: str = "1", given: bool = True) -> tuple[Call, Stream]:
     stream = Stream()
-    return Call(piece(0), published, lambda _: (version, stream)), stream  # type: ignore[arg-type,return-value]
+    return Call(piece(0), published, given, lambda _: (version, stream)), stream  # type: ignore[arg-type,return-value]
 
 
 def final(number: int, words: int = 2) -> Final:
@@ -128,3 +132,26 @@ def test_half_a_sample_is_passed_over_and_the_call_goes_on(
     call.take(piece(1))
     assert stream.samples == 1600
     assert "call-1" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "said", "kept"),
+    [
+        (True, [None, None], True),
+        (False, [None, None], False),
+        (False, [None, True, None], True),
+        (True, [None, False, None], False),
+        (True, [False, True], False),
+    ],
+)
+def test_it_is_kept_as_its_pieces_say_or_else_the_contract(
+    given: bool, said: list[bool | None], kept: bool
+) -> None:
+    call, _ = opened(Published(), given=given)
+    for number, consent in enumerate(said):
+        call.take(piece(number, consent=consent))
+    record = call.said(final(0))
+    assert record is not None
+    caller = call.caller(record)
+    assert (caller.consent, caller.tenant, caller.speaker) == (kept, "acme", "anna")
+    assert (caller.call, caller.request_id) == ("call-1", f"call-{record.id[:32]}")
