@@ -15,12 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 from opentelemetry.trace import Span
 
 from hearloop.audio import Samples
-from hearloop.errors import HearloopError, InvalidAudio
+from hearloop.errors import HearloopError, InvalidAudio, ServiceUnavailable
 from hearloop.hotwords import compiled
 from hearloop.streaming import Segment, transcribe_long
 from serving import metrics, tracing
@@ -56,6 +56,12 @@ class Left(HearloopError):
     """Whoever asked is gone: nobody reads this."""
 
 
+def _stopping() -> ServiceUnavailable:
+    return ServiceUnavailable(
+        "The server stops before the recording is transcribed; send it again, another one answers."
+    )
+
+
 class LongFiles:
     """Answers long files in a thread of its own. `blocks`: decodes a file, block by block."""
 
@@ -72,15 +78,20 @@ class LongFiles:
         self._phrases = phrases
         self._pool = ThreadPoolExecutor(1, "long-files", initializer=_yield_to_others)
         self._waiting = 0
+        self._stopping = False
+        self._ended = asyncio.Event()
+        """When it is set, what is not done will not be."""
 
     async def transcribe(
         self, file: BinaryIO, caller: Caller, keywords: Sequence[str], told: Told
     ) -> Answer:
         """Transcribe a file of up to two hours; `keywords` are phrases to expect.
 
-        Raises InvalidAudio, InvalidInput (phrases), ServiceUnavailable (no model, or too many
-        waiting) or RecognitionFailed.
+        Raises InvalidAudio, InvalidInput (phrases), ServiceUnavailable (no model, too many waiting,
+        or the server stops) or RecognitionFailed.
         """
+        if self._stopping:
+            raise _stopping()
         if self._waiting > MOST_WAITING:
             raise Busy(
                 f"{self._waiting} long recordings are waiting already; try again in a minute.",
@@ -91,12 +102,43 @@ class LongFiles:
         metrics.QUEUE_LENGTH.inc()
         try:
             with tracing.span("long file", caller.trace) as traced:
-                return await asyncio.get_running_loop().run_in_executor(
-                    self._pool, self._answer, file, caller, keywords, known, told, traced
+                return await self._unless_ended(
+                    asyncio.get_running_loop().run_in_executor(
+                        self._pool, self._answer, file, caller, keywords, known, told, traced
+                    )
                 )
         finally:
             self._waiting -= 1
             metrics.QUEUE_LENGTH.dec()
+
+    async def drain(self, seconds: float) -> None:
+        """Take no more files, and end those that are not done after so many seconds."""
+        self._stopping = True
+        deadline = time.monotonic() + seconds
+        while self._waiting and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        self._ended.set()
+
+    async def _unless_ended(self, answer: asyncio.Future[Answer]) -> Answer:
+        """The answer. Raises ServiceUnavailable as soon as there will be none."""
+        ended = asyncio.ensure_future(self._ended.wait())
+        either: set[asyncio.Future[Any]] = {answer, ended}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended.cancel()
+        if not answer.done():
+            answer.cancel()  # one that waits; one under way ends at its next block
+            raise _stopping()
+        return await answer
+
+    def _heard(self, file: BinaryIO) -> Generator[Samples]:
+        """The blocks of a file, as long as somebody will see what comes of them."""
+        with closing(self._blocks(file)) as blocks:
+            for block in blocks:
+                if self._ended.is_set():
+                    raise _stopping()
+                yield block
 
     def _answer(
         self,
@@ -114,14 +156,14 @@ class LongFiles:
         utterances = _Utterances(self._request_log, caller, session.version, told)
         began = time.monotonic()
         try:
-            with tracing.stage("recognise", traced), closing(self._blocks(file)) as blocks:
+            with tracing.stage("recognise", traced), closing(self._heard(file)) as blocks:
                 found = transcribe_long(
                     recogniser, blocks, hotwords=expected, on_segment=utterances.add, threads=1
                 )
         except InvalidAudio:
             metrics.REQUESTS.labels("", "refused").inc()
             raise
-        except Left:
+        except (Left, ServiceUnavailable):
             raise
         except Exception as error:
             self._count(session, "failed", time.monotonic() - began)

@@ -69,8 +69,12 @@ class Listening:
 
 class _SpeechServer(kserve.ModelServer):
     def __init__(
-        self, listening: Listening, versions: Versions, live: Live, drain_seconds: float
+        self,
+        listening: Listening,
+        versions: Versions,
+        drain: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
+        """`drain` ends what takes long, before connections are closed."""
         super().__init__(
             http_port=listening.http_port,
             grpc_port=listening.grpc_port or 0,
@@ -80,8 +84,7 @@ class _SpeechServer(kserve.ModelServer):
             grace_period=GRACE_SECONDS,
         )
         self._http_host = listening.http_host
-        self._live = live
-        self._drain_seconds = drain_seconds
+        self._drain = drain
         self._draining: asyncio.Task[None] | None = None
         self.dataplane = SpeechDataPlane(self.registered_models, versions)
         self.model_repository_extension = FixedRepository(self.registered_models)
@@ -99,11 +102,11 @@ class _SpeechServer(kserve.ModelServer):
         await super()._serve()
 
     def _drain_before_exit(self, server: uvicorn.Server) -> None:
-        """Let live streams end before uvicorn closes their connections; a second signal hurries."""
+        """Let what takes long end before uvicorn closes connections; a second signal hurries."""
         loop, leave = asyncio.get_running_loop(), server.handle_exit
 
         async def drain(number: int, frame: FrameType | None) -> None:
-            await self._live.drain(self._drain_seconds)
+            await self._drain()
             leave(number, frame)
 
         def handle_exit(number: int, frame: FrameType | None) -> None:
@@ -150,12 +153,18 @@ def serve(settings: Settings, own: ServerSettings, listening: Listening) -> None
         pinned=settings.model_version,
     )
     live = Live(versions, request_log, own.most_streams)
+    long_files = LongFiles(versions, request_log, long_decoders.blocks, phrases)
+
+    async def drain() -> None:
+        seconds = own.drain_seconds
+        await asyncio.gather(live.drain(seconds), long_files.drain(seconds))
+
     metrics.expose(versions, request_log)
     doors = Doors(
         versions=versions,
         control=control,
         transcriber=transcriber,
-        long_files=LongFiles(versions, request_log, long_decoders.blocks, phrases),
+        long_files=long_files,
         live=live,
         phrases=phrases,
         desk=feedback.desk(settings, weighing(versions)),
@@ -169,7 +178,7 @@ def serve(settings: Settings, own: ServerSettings, listening: Listening) -> None
             review.intake(settings, review.queue(settings, weighing(versions))),
             expiring(objects, settings.buckets.audio),
         ):
-            _SpeechServer(listening, versions, live, own.drain_seconds).start([model])
+            _SpeechServer(listening, versions, drain).start([model])
     finally:
         decoders.close()
         long_decoders.close()

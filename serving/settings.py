@@ -68,8 +68,8 @@ class ServerSettings(BaseSettings):
     most_streams: int = 256
     """Live streams of one version; the recogniser takes fewer when it cannot keep up."""
     drain_seconds: float = 5.0
-    """How long live streams may go on when the server is told to stop, before they are finished:
-    in a cluster as long as its grace period allows."""
+    """How long live streams and long files may go on when the server is told to stop, before the
+    streams are finished and the files refused: in a cluster as long as its grace period allows."""
     precision: Precision = SERVED
 
     def tenant(self, name: str) -> TenantSettings:

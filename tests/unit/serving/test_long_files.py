@@ -1,9 +1,12 @@
 """Files of minutes and hours over HTTP, with the openai package and without."""
 
+import asyncio
+import io
 import json
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from dataclasses import replace
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -11,10 +14,18 @@ from openai import APIError, AsyncOpenAI
 
 from hearloop.audio import Samples, encode_flac
 from hearloop.config import Settings
+from hearloop.errors import ServiceUnavailable
 from hearloop.features import SAMPLE_RATE
 from hearloop.streaming import long
+from hearloop.testing import InMemoryObjects
 from serving import long_files as module
+from serving.caller import Caller
 from serving.decoder import LONG
+from serving.long_files import LongFiles
+from serving.phrases import Phrases
+from serving.request_log import RequestLog
+from serving.settings import TenantSettings
+from serving.transcriber import Answer, Utterance
 from tests.unit.serving import assembled
 from tests.unit.serving.assembled import FILE, LARGEST_FILE, Server, refusal
 from tests.unit.streaming.conftest import voice
@@ -128,3 +139,55 @@ def test_who_leaves_ends_the_work(
     left.set()
     short = serving.client.post(FILE, files={"file": minutes}, timeout=30)
     assert json.loads(short.content)["utterances"]
+
+
+class Held:
+    """Audio that stops half-way until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = asyncio.Event(), threading.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def blocks(self, file: BinaryIO) -> Generator[Samples]:
+        whole = recording()
+        yield whole[: len(whole) // 2]
+        self._loop.call_soon_threadsafe(self.begun.set)
+        self.go_on.wait(10)
+        yield whole[len(whole) // 2 :]
+
+
+def long_files(server: Server, held: Held) -> LongFiles:
+    log = RequestLog(Settings(), InMemoryObjects(), server.events)
+    return LongFiles(server.versions, log, held.blocks, Phrases(lambda _: TenantSettings()))
+
+
+def asked(files: LongFiles) -> asyncio.Task[Answer]:
+    found: list[Utterance] = []
+    caller = Caller(request_id="r", consent=False)
+    return asyncio.create_task(files.transcribe(io.BytesIO(), caller, (), found.append))
+
+
+async def test_a_server_that_stops_finishes_what_is_done_in_time(serving: Server) -> None:
+    held = Held()
+    files = long_files(serving, held)
+    under_way = asked(files)
+    await held.begun.wait()
+    stopping = asyncio.create_task(files.drain(10.0))
+    await asyncio.sleep(0)
+    with pytest.raises(ServiceUnavailable, match="send it again"):
+        await asked(files)
+    held.go_on.set()
+    assert (await under_way).transcript.text
+    await stopping
+
+
+async def test_a_server_that_stops_refuses_what_is_not_done(serving: Server) -> None:
+    held = Held()
+    files = long_files(serving, held)
+    under_way, waiting = asked(files), asked(files)
+    await held.begun.wait()
+    await files.drain(0.0)
+    for one in (under_way, waiting):
+        with pytest.raises(ServiceUnavailable, match="send it again"):
+            await one
+    held.go_on.set()
