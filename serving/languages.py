@@ -1,5 +1,7 @@
 """The language that is served: the model's. A request may name it, and cannot choose another."""
 
+from collections.abc import Sequence
+
 from babel import Locale
 
 from hearloop.errors import InvalidInput
@@ -7,16 +9,15 @@ from hearloop.errors import InvalidInput
 __all__ = ["check_asked", "spoken_name"]
 
 
-def check_asked(asked: object, served: str) -> None:
-    """Raises InvalidInput where a request asks for another language than the one `served`.
+def check_asked(asked: Sequence[object], served: str) -> None:
+    """Raises InvalidInput where a request names languages, and the one `served` is not among them.
 
     Tags of one language are one, `it` and `it-CH`: a model is asked for what it was trained for.
     """
-    if asked is None or asked == "":
-        return
-    if not isinstance(asked, str) or _code(asked) != _code(served):
+    named = [tag for tag in asked if tag is not None and tag != ""]
+    if named and not any(isinstance(tag, str) and _code(tag) == _code(served) for tag in named):
         raise InvalidInput(
-            f"The language {str(asked)[:20]!r} is not served; the model hears {served!r}: send "
+            f"The language {str(named[0])[:20]!r} is not served; the model hears {served!r}: send "
             "that, or leave it out."
         )
 

@@ -81,7 +81,8 @@ class RealtimeSession:
                 f"The model {str(given['model'])[:60]!r} is not served here; ask for "
                 f"{self.model!r}."
             )
-        check_asked(given.get("language"), self.language)
+        check_asked([given.get("language")], self.language)
+        check_asked(_strings(given.get("languages") or (), "languages"), self.language)
         if given.get("keywords") is None:
             return self
         return replace(self, keywords=_strings(given["keywords"], "keywords"))

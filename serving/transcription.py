@@ -41,6 +41,7 @@ def create_router(
         file: Annotated[UploadFile, File()],
         model: Annotated[str, Form()] = model_name,
         language: Annotated[str, Form()] = "",
+        languages: Annotated[list[str] | None, Form(alias="languages[]")] = None,
         response_format: Annotated[Format, Form()] = "json",
         stream: Annotated[bool, Form()] = False,
         granularities: Annotated[
@@ -53,7 +54,8 @@ def create_router(
         if model != model_name:
             raise NotFound(f"The model {model[:60]!r} is not served here; ask for {model_name!r}.")
         spoken = served()
-        check_asked(language, spoken)
+        check_asked([language], spoken)
+        check_asked(languages or (), spoken)
         caller, wanted = Caller.of(request.headers), set(granularities or ("word", "segment"))
         told = wanted if response_format == "verbose_json" else None
         if file.size is not None and file.size <= Limits().bytes:

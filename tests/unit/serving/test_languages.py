@@ -76,6 +76,10 @@ async def test_another_language_is_refused_in_a_sentence(
 ) -> None:
     with pytest.raises(BadRequestError, match=r"'en' is not served; the model hears 'it'"):
         await client.audio.transcriptions.create(file=SENT, model="hearloop", language="en")
+    with pytest.raises(BadRequestError, match="'fr' is not served"):
+        await client.audio.transcriptions.create(
+            file=SENT, model="hearloop", languages=["fr", "es"]
+        )
     answer = serving.client.post(FILE, files={"file": FLAC}, data={"language": "x" * 1000})
     assert (answer.status_code, len(refusal(answer)) < 120) == (400, True)
 
@@ -84,7 +88,7 @@ async def test_a_session_tells_its_language_and_takes_no_other(client: AsyncOpen
     async with client.realtime.connect(extra_query={"intent": "transcription"}) as connection:
         first = await connection.recv()
         for language, answered in (("it", "session.updated"), ("en", "error")):
-            transcription = {"language": language, "keywords": ["Più 2"]}
+            transcription = {"languages": [language], "keywords": ["Più 2"]}
             await connection.session.update(
                 session={
                     "type": "transcription",
@@ -107,10 +111,11 @@ def test_without_a_model_the_settings_tell_the_language(italian: Recogniser) -> 
 
 def test_tags_of_one_language_are_one_and_no_tag_asks_for_nothing() -> None:
     for asked in (None, "", "es", "es-MX", "ES_ar"):
-        check_asked(asked, "es-ES")
-    for asked in ("e", "est", 5, ["es"]):
+        check_asked([asked], "es-ES")
+    check_asked(["it", "es"], "es-ES")
+    for wrong in ("e", "est", 5, ["es"]):
         with pytest.raises(InvalidInput):
-            check_asked(asked, "es-ES")
+            check_asked([wrong], "es-ES")
     assert [spoken_name(tag) for tag in ("en", "es-MX", "ru")] == ["english", "spanish", "russian"]
 
 
