@@ -242,6 +242,10 @@ def test_whoever_has_no_token_is_asked_for_one(browser: Browser, served: Served)
     page.get_by_role("button", name="Start speaking").press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("token", timeout=MOST_MS)
     expect(page.locator("#token")).to_be_focused()
+    panel, why = page.locator("#you-form").bounding_box(), page.get_by_role("alert").bounding_box()
+    assert panel
+    assert why
+    assert panel["y"] >= why["y"] + why["height"]  # what is asked for does not hide why
     page.locator("#token").fill(TOKEN)
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Start speaking").press("Enter")
@@ -386,6 +390,30 @@ def test_nothing_is_cut_off_at_the_side(browser: Browser, served: Served, width:
     context.close()
 
 
+FINGER = 44
+"""CSS pixels that a finger hits for sure: WCAG 2.2, 2.5.5."""
+
+
+def test_all_that_is_tapped_is_as_large_as_a_finger(browser: Browser, served: Served) -> None:
+    phone = {"width": 390, "height": 844}
+    context = opened(browser, served, viewport=phone, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(f"{served.url}/page/")
+    send(page, served.speech)
+    page.locator("#transcripts .correct").click()
+    page.locator("#you summary").click()
+    small = page.evaluate(
+        "least => [...document.querySelectorAll('nav a, button, summary, label.file, textarea,"
+        " input:not([type=file])')].filter(one => { const box = one.getBoundingClientRect();"
+        " return box.width && Math.min(box.width, box.height) < least - .1; })"
+        ".map(one => one.outerHTML)",
+        FINGER,
+    )
+    assert small == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= phone["width"]
+    context.close()
+
+
 def test_a_screen_reader_finds_names_regions_and_contrast(page: Page) -> None:
     tree = page.locator("body").aria_snapshot()
     for name in ("navigation", "main", 'button "Start speaking"', 'heading "Hearloop"', "status"):
@@ -401,19 +429,21 @@ def test_a_screen_reader_finds_names_regions_and_contrast(page: Page) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_from_its_background(browser: Browser, served: Served, scheme: str) -> None:
-    """WCAG 2.2 AA: 4.5 to 1, of every colour of text on both backgrounds."""
+    """WCAG 2.2 AA: 4.5 to 1, of every colour of text on both backgrounds; 3 to 1 of edges."""
     context = opened(browser, served, color_scheme=scheme)
     page = context.new_page()
     page.goto(f"{served.url}/page/")
     colours = page.evaluate(
         "() => Object.fromEntries(['paper','card','ink','quiet','deep','on-deep','warn','now',"
-        "'on-now'].map(name => [name, getComputedStyle(document.documentElement)"
+        "'on-now','edge'].map(name => [name, getComputedStyle(document.documentElement)"
         ".getPropertyValue('--' + name).trim()]))"
     )
     context.close()
     pairs = [(text, back) for text in ("ink", "quiet", "warn") for back in ("paper", "card")]
     for text, back in [*pairs, ("on-deep", "deep"), ("on-now", "now"), ("paper", "warn")]:
         assert contrast(colours[text], colours[back]) >= 4.5, (text, back)
+    for back in ("paper", "card"):
+        assert contrast(colours["edge"], colours[back]) >= 3.0, back
 
 
 def contrast(one: str, other: str) -> float:
