@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.console import Console
@@ -29,11 +29,23 @@ from hearloop.rollout import Traffic
 from hearloop.stack import Ports, ServiceStatus, Stack
 from hearloop.text import normalise
 
+if TYPE_CHECKING:
+    from hearloop.erasure import Held
+
 __all__ = ["app", "main"]
 
 SURE: Final = 0.8
 UNSURE: Final = 0.5
 """Confidences from which a word is shown as it is, and below which it is shown in red."""
+
+LISTED: Final = {
+    "requests": "request",
+    "objects": "object",
+    "corrections": "correction",
+    "reviews": "up for review: request",
+    "versions": "learnt from it: version",
+}
+"""What a line says before each thing that is kept of a person."""
 
 COLOURS = {"ready": "green", "starting": "yellow", "stopped": "dim", "failing": "red"}
 
@@ -134,6 +146,37 @@ def expire() -> None:
     today = datetime.now(UTC).date()
     deleted = delete(composition.objects(settings), settings.buckets.audio, today)
     print(f"{deleted} recordings deleted.")
+
+
+@app.command()
+def erase(
+    speaker: Annotated[str | None, typer.Option(help="As callers' systems name them.")] = None,
+    call: Annotated[str | None, typer.Option(help="All that was said in one call.")] = None,
+    request: Annotated[list[str] | None, typer.Option(help="Ids of requests.")] = None,
+    tenant: Annotated[
+        str | None, typer.Option(help="Whose caller it is; unless it is said, anybody's.")
+    ] = None,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Erase it for good, in place of only listing it.")
+    ] = False,
+) -> None:
+    """List what is kept of a person, and which models learnt from it; with --delete erase it."""
+    from hearloop import erasure
+
+    person = erasure.Person(
+        speaker=speaker, call=call, requests=frozenset(request or ()), tenant=tenant
+    )
+    if not (speaker or call or request):
+        raise InvalidInput("Name whom: --speaker, --call or --request.")
+    places = composition.places(Settings())
+    held = erasure.find(person, places)
+    _print_held(held)
+    if delete:
+        for old, new in erasure.erase(held, places).items():
+            print(f"snapshot {old} is now {new}")
+        print("All of it is erased." if held else "Nothing was left to erase.")
+    else:
+        print("Nothing was changed; --delete erases it." if held else "Nothing is kept.")
 
 
 @app.command()
@@ -327,6 +370,22 @@ def _print_status(services: list[ServiceStatus]) -> None:
             service.title,
         )
     Console().print(table)
+
+
+def _print_held(held: "Held") -> None:
+    """A line for each thing, so that it can be kept as a record or given to the person."""
+    for name in ("requests", "objects", "corrections", "reviews", "versions"):
+        for each in getattr(held, name):
+            print(f"{LISTED[name]} {each}")
+    for uri in held.shared:
+        print(f"stays, for others sent the same recording: {uri}")
+    for cuts in held.snapshots:
+        print(
+            f"{len(cuts.utterances)} utterances ({', '.join(cuts.sources)}) "
+            f"in snapshot {cuts.snapshot}"
+        )
+        for uri in cuts.audio:
+            print(f"{LISTED['objects']} {uri}")
 
 
 def _lineage_table(lineage: Lineage) -> Table:

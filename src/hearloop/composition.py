@@ -14,6 +14,7 @@ from hearloop.run_records import RunRecords
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from hearloop.erasure import Places
     from hearloop.feature_store import FeatureStore
     from hearloop.phrase_store import PhraseStore
     from hearloop.registry import Registry
@@ -35,6 +36,7 @@ __all__ = [
     "launcher",
     "objects",
     "phrase_store",
+    "places",
     "registry",
     "review_store",
     "rollout_outcome",
@@ -130,6 +132,25 @@ def decisions(settings: Settings) -> "Decisions":
     from hearloop.storage.tables import Decisions
 
     return Decisions(database(settings))
+
+
+def places(settings: Settings) -> "Places":
+    """Everywhere where people's speech and words are kept."""
+    from hearloop.erasure import Places
+
+    buckets = settings.buckets
+    return Places(
+        objects=objects(settings),
+        audio=buckets.audio,
+        snapshots=buckets.snapshots,
+        artifacts=buckets.artifacts,
+        corrections=correction_store(settings),
+        reviews=review_store(settings),
+        models=registry(settings),
+        features=feature_store(settings),
+        words=phrase_store(settings),
+        decisions=decisions(settings),
+    )
 
 
 def audited_calls(decisions: "Decisions") -> float:

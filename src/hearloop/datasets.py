@@ -4,6 +4,7 @@
     s3://<bucket>/snapshots/<digest>/cuts.jsonl.gz  lhotse cuts, one a line
     s3://<bucket>/snapshots/<digest>/quarantine.jsonl
     s3://<bucket>/snapshots/<digest>/manifest.json  written last: without it there is no snapshot
+    s3://<bucket>/snapshots/<digest>/successor      alone where somebody was erased: what is left
 
 The manifest holds the digests of the other two files, and its own SHA-256 is the name of the
 snapshot; so whoever has the name can tell whether anything was changed.
@@ -41,6 +42,7 @@ __all__ = [
     "audio_uri",
     "local_audio",
     "open_snapshot",
+    "successor_uri",
     "write_snapshot",
 ]
 
@@ -141,7 +143,7 @@ _FILES = {"cuts": "cuts.jsonl.gz", "quarantine": "quarantine.jsonl"}
 
 
 def open_snapshot(digest: str, objects: ObjectStore, bucket: str) -> Snapshot:
-    """Find a complete snapshot by its name.
+    """Find a complete snapshot by its name; of one that somebody was erased from, what is left.
 
     Raises NotFound when there is none and IntegrityError when its manifest was changed.
     """
@@ -149,9 +151,14 @@ def open_snapshot(digest: str, objects: ObjectStore, bucket: str) -> Snapshot:
     try:
         body = objects.get(uri)
     except NotFound:
-        raise NotFound(
-            f"There is no snapshot {digest[:12]} in {bucket}; check its digest, or ingest it again."
-        ) from None
+        try:
+            successor = objects.get(successor_uri(bucket, digest)).decode()
+        except NotFound:
+            raise NotFound(
+                f"There is no snapshot {digest[:12]} in {bucket}; check its digest, or ingest it "
+                "again."
+            ) from None
+        return open_snapshot(successor, objects, bucket)
     _check(uri, body, digest)
     return Snapshot(digest=digest, manifest=json.loads(body), objects=objects, bucket=bucket)
 
@@ -217,6 +224,11 @@ def local_audio(row: CutRow, objects: ObjectStore, cache: Path) -> Path:
 def audio_uri(bucket: str, audio_digest: str) -> str:
     """Where the snapshots of a bucket keep a FLAC file."""
     return f"s3://{bucket}/audio/{audio_digest}.flac"
+
+
+def successor_uri(bucket: str, digest: str) -> str:
+    """Where the digest of the snapshot stands that took the place of this one."""
+    return f"{_uri(bucket, digest)}/successor"
 
 
 def _uri(bucket: str, digest: str) -> str:

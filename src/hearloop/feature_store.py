@@ -14,7 +14,8 @@ alone: `define_phrases`.
       utterance  duration_s  snr_db  ...
 """
 
-from collections.abc import Iterable, Sequence
+import io
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -86,6 +87,23 @@ class FeatureStore:
         body = table.to_parquet(index=False)
         self._objects.put(self._uri(snapshot), body)
         write_atomically(self._copy(snapshot), body)
+
+    def forget(self, snapshot: str, utterances: Collection[str], *, successor: str) -> None:
+        """Leave rows of the other utterances alone, for the snapshot's `successor` too.
+
+        A snapshot that was never analysed has none.
+        """
+        import pandas as pd
+
+        stored = [uri for uri in map(self._uri, (snapshot, successor)) if self._objects.exists(uri)]
+        if not stored:
+            return
+        table = pd.read_parquet(io.BytesIO(self._objects.get(stored[0])))
+        body = table[~table["utterance"].isin(utterances)].to_parquet(index=False)
+        self._objects.put(self._uri(successor), body)
+        self._objects.erase(self._uri(snapshot))
+        self._objects.put(self._uri(snapshot), body)  # whoever knows the old name asks for it
+        self._copy(snapshot).unlink(missing_ok=True)
 
     def joined(
         self, asked: Sequence[tuple[str, datetime]], *, snapshots: Iterable[str]

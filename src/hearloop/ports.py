@@ -35,6 +35,9 @@ class ObjectStore(Protocol):
     def delete(self, uri: str) -> None:
         """Remove an object; removing what is not there is no error."""
 
+    def erase(self, uri: str) -> None:
+        """Remove an object for good, with every older version of it that the store kept."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:

@@ -74,6 +74,10 @@ class InMemoryObjects:
         with self._lock:
             self._bodies.pop(uri, None)
 
+    def erase(self, uri: str) -> None:
+        """Remove an object; no older version of it is kept here."""
+        self.delete(uri)
+
 
 class InMemoryEvents:
     """An EventLog in memory; `reader` gives an EventReader of it.

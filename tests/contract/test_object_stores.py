@@ -49,6 +49,15 @@ def test_a_deleted_name_can_be_created_again(store: ObjectStore, place: str) -> 
     assert store.create(f"{place}/a", b"second")
 
 
+def test_an_erased_name_is_gone_and_its_neighbours_stay(store: ObjectStore, place: str) -> None:
+    store.put(f"{place}/a", b"first")
+    store.put(f"{place}/a", b"second")
+    store.put(f"{place}/ab", b"another")
+    store.erase(f"{place}/a")
+    store.erase(f"{place}/a")
+    assert list(store.list(f"{place}/")) == [f"{place}/ab"]
+
+
 def test_what_is_missing_is_named(store: ObjectStore, place: str) -> None:
     assert not store.exists(f"{place}/a")
     with pytest.raises(NotFound, match=f"{place}/a"):

@@ -57,6 +57,17 @@ def test_writing_a_snapshot_again_changes_nothing(store: FeatureStore, tmp_path:
     assert len(list((tmp_path / "feast" / "rows").iterdir())) == 1
 
 
+def test_a_forgotten_utterance_is_known_of_neither_name(store: FeatureStore) -> None:
+    store.write("base", [row("one", 1.0), row("two", 2.0)])
+    store.forget("base", ["one"], successor="rest")
+    store.forget("base", ["one"], successor="rest")
+    for snapshot in ("base", "rest"):
+        assert len(store.joined([("two", MORNING)], snapshots=[snapshot])) == 1
+        with pytest.raises(NotFound, match="'one'"):
+            store.joined([("two", MORNING), ("one", MORNING)], snapshots=[snapshot])
+    store.forget("never analysed", ["one"], successor="nothing")
+
+
 def test_the_same_utterance_in_two_snapshots_is_joined_once(store: FeatureStore) -> None:
     store.write("base", [row("one", 1.0)])
     store.write("superset", [row("one", 1.0), row("two", 2.0)])

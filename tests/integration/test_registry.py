@@ -54,6 +54,7 @@ def test_a_registered_bundle_comes_back_verified(registry: Registry, tmp_path: P
     fetched = registry.fetch(version, tmp_path / "cache")
 
     assert version == "1"
+    assert registry.versions() == ["1"]
     assert verify(fetched).digest == verify(bundle).digest
     assert registry.attachment(version, "reference.json") == b"{}"
     with pytest.raises(NotFound, match=r"other\.json"):

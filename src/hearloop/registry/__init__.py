@@ -171,6 +171,18 @@ class Registry:
                 copy.rename(place)
         return _verified(place, digest, version)
 
+    def versions(self) -> list[str]:
+        """Every version that is registered, oldest first."""
+        with self._mlflow.errors():
+            found = self._client.search_model_versions(f"name = '{self._name}'")
+            versions = list(found)
+            while found.token:
+                found = self._client.search_model_versions(
+                    f"name = '{self._name}'", page_token=found.token
+                )
+                versions += found
+        return sorted((version.version for version in versions), key=int)
+
     def registered_at(self, version: str) -> datetime:
         """When a version was registered (UTC): the age of what it knows. Raises NotFound."""
         milliseconds: int = self._get(version).creation_timestamp

@@ -21,8 +21,10 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    and_,
     func,
     insert,
+    or_,
     select,
     update,
 )
@@ -199,6 +201,7 @@ class SqlCorrectionStore:
             .where(CORRECTIONS.c.audio_uri != correction.audio_uri)
             .where(CORRECTIONS.c.status.not_in(("quarantined", "rejected")))
             .where(text != correction.text)
+            .where(text != "")
             .group_by(text)
             .subquery()
         )
@@ -255,6 +258,37 @@ class SqlCorrectionStore:
                 update(CORRECTIONS)
                 .where(CORRECTIONS.c.id.in_(correction_ids))
                 .values(published=True)
+            )
+
+    def of_person(
+        self, *, speaker: str | None, call: str | None, requests: Collection[str]
+    ) -> Sequence[Correction]:
+        """Corrections of what this speaker said, in this call, or in these requests."""
+        columns = CORRECTIONS.c
+        about = or_(
+            and_(columns.speaker == speaker, columns.speaker.is_not(None)),
+            columns.call == call,
+            columns.request_id.in_(requests),
+        )
+        return self._read(select(CORRECTIONS).where(about).order_by(columns.sequence))
+
+    def empty(self, correction_ids: Collection[str]) -> None:
+        """Erase all that these corrections say; their numbers stay, and nobody gets them again.
+
+        What is left has neither text nor hypothesis, so that nothing is learnt from it.
+        """
+        nothing: dict[str, Any] = {
+            **dict.fromkeys(("request_id", "call", "audio_uri", "contributor", "reason"), ""),
+            **dict.fromkeys(("hypothesis", "text"), ""),
+            **dict.fromkeys(("speaker", "evidence")),
+            "audio_seconds": 0.0,
+            "rivals": 0,
+            "status": "confirmed",
+            "published": True,
+        }
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(CORRECTIONS).where(CORRECTIONS.c.id.in_(correction_ids)).values(**nothing)
             )
 
     def _find(self, correction_id: str) -> Correction | None:

@@ -145,6 +145,19 @@ class S3Objects:
         with self._errors(uri):
             self._client.delete_object(Bucket=bucket, Key=key)
 
+    def erase(self, uri: str) -> None:
+        """Remove an object for good, with every older version of it that the bucket kept."""
+        bucket, key = split_uri(uri)
+        self.delete(uri)  # all that there is to do where a bucket keeps no versions
+        with self._errors(uri):
+            pages = self._client.get_paginator("list_object_versions")
+            for page in pages.paginate(Bucket=bucket, Prefix=key):
+                for one in (*page.get("Versions", []), *page.get("DeleteMarkers", [])):
+                    if one["Key"] == key:
+                        self._client.delete_object(
+                            Bucket=bucket, Key=key, VersionId=one["VersionId"]
+                        )
+
     def create_bucket(self, bucket: str) -> None:
         """Make a bucket unless it is there and ours."""
         with self._errors(f"s3://{bucket}"):

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Subquery,
     Table,
     Text,
+    and_,
     delete,
     func,
     insert,
@@ -196,6 +197,26 @@ class SqlReviewStore:
                 .where(REVIEWS.c.request_id == request_id)
                 .values(plausibility=plausibility)
             )
+
+    def of_person(
+        self, *, speaker: str | None, call: str | None, requests: Collection[str]
+    ) -> Sequence[str]:
+        """Ids of the requests that wait or waited here: of a speaker, a call, or named ones."""
+        columns = REVIEWS.c
+        about = or_(
+            and_(columns.speaker == speaker, columns.speaker.is_not(None)),
+            columns.call == call,
+            columns.request_id.in_(requests),
+        )
+        query = select(columns.request_id).where(about).order_by(columns.sequence)
+        with reading(self._engine) as connection:
+            return connection.scalars(query).all()
+
+    def remove(self, request_ids: Collection[str]) -> None:
+        """Forget utterances, and who skipped them."""
+        with self._engine.begin() as connection:
+            connection.execute(delete(SKIPS).where(SKIPS.c.request_id.in_(request_ids)))
+            connection.execute(delete(REVIEWS).where(REVIEWS.c.request_id.in_(request_ids)))
 
     def _open_to(self, contributor: str, now: datetime, standing: Subquery) -> Select[Any]:
         mine = select(CORRECTIONS.c.request_id).where(CORRECTIONS.c.contributor == contributor)

@@ -33,6 +33,7 @@ locals {
   read_objects   = ["s3:GetObject", "s3:GetObjectVersion"]
   write_objects  = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:DeleteObject"]
   delete_forever = ["s3:DeleteObjectVersion"]
+  see_versions   = ["s3:ListBucketVersions"]
 
   speech_policies = {
     for workload, grants in local.speech : workload => concat(
@@ -40,7 +41,7 @@ locals {
         {
           Sid      = "List"
           Effect   = "Allow"
-          Action   = ["s3:ListBucket", "s3:GetBucketLocation"]
+          Action   = concat(["s3:ListBucket", "s3:GetBucketLocation"], workload == "pipeline" ? local.see_versions : [])
           Resource = [for holds in concat(grants.read, grants.write) : var.bucket_arns[holds]]
         },
         {

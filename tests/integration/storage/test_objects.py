@@ -39,6 +39,21 @@ def test_a_bucket_that_is_missing_is_named(object_store: S3Objects) -> None:
         object_store.put("s3://no-such-bucket/key", b"")
 
 
+def test_erasing_leaves_no_older_version(object_store: S3Objects) -> None:
+    bucket = f"versioned-{uuid4().hex[:8]}"
+    object_store.create_bucket(bucket)
+    client = object_store._client
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    for body in (b"first", b"second"):
+        object_store.put(f"s3://{bucket}/a", body)
+        object_store.put(f"s3://{bucket}/ab", body)
+    object_store.delete(f"s3://{bucket}/a")
+    object_store.erase(f"s3://{bucket}/a")
+    left = client.list_object_versions(Bucket=bucket)
+    assert [one["Key"] for one in left["Versions"]] == ["ab", "ab"]
+    assert left.get("DeleteMarkers", []) == []
+
+
 def test_making_a_bucket_twice_is_no_error(object_store: S3Objects, embedded: Stack) -> None:
     object_store.create_bucket(embedded.settings.buckets.audio)
 

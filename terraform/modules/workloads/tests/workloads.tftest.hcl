@@ -62,6 +62,11 @@ run "only_pipelines_delete_for_good" {
   }
 
   assert {
+    condition     = contains(jsondecode(aws_iam_role_policy.speech["pipeline"].policy).Statement[0].Action, "s3:ListBucketVersions")
+    error_message = "Old versions are found before they are removed."
+  }
+
+  assert {
     condition     = alltrue([for statement in jsondecode(aws_iam_role_policy.speech["feedback"].policy).Statement : !contains(statement.Action, "s3:PutObject")])
     error_message = "The feedback service reads audio, and writes none."
   }
