@@ -1,4 +1,4 @@
-"""What docs/operate, k8s/README.md and the runbooks tell people to type and to read exists."""
+"""What the manuals, k8s/README.md and the runbooks tell people to type and to read exists."""
 
 import re
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from pipelines import __main__ as pipelines
 
 PAGES = [
     Path("k8s/README.md"),
+    Path("docs/serve.md"),
     *sorted(Path("docs/operate").glob("*.md")),
     *sorted(Path("monitoring/runbooks").glob("*.md")),
 ]
@@ -31,9 +32,9 @@ def commands(app: typer.Typer) -> set[str]:
 
 def code(text: str) -> Iterator[str]:
     """What stands in blocks and between backquotes."""
-    blocks = re.findall(r"^\s*```\n(.*?)^\s*```", text, flags=re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^\s*```\w*\n(.*?)^\s*```", text, flags=re.MULTILINE | re.DOTALL)
     yield from blocks
-    prose = re.sub(r"^\s*```\n.*?^\s*```", "", text, flags=re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"^\s*```\w*\n.*?^\s*```", "", text, flags=re.MULTILINE | re.DOTALL)
     yield from re.findall(r"`([^`\n]+)`", prose)
 
 
