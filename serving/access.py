@@ -6,7 +6,8 @@ is answered with 404 before any code of ours sees it, so that no route is open b
 Three kinds of tokens are taken: static ones, JSON Web Tokens of the identity provider (claims
 `roles` and `tenant`, else `sub`), and short-lived ones that this server signs for browsers. A
 server that was given neither tokens nor a provider asks nobody: it is for one machine, or stands
-behind a gateway that asks.
+behind a gateway that asks. In browsers, its own page alone may call such a server. Of the others no
+page can read an answer (there are no CORS headers); live streams are open to pages with a token.
 """
 
 import asyncio
@@ -137,11 +138,12 @@ class Gate:
         return {TENANT: admitted.tenant, CONSENT: consent}
 
     async def identify(self, headers: Mapping[str, str]) -> Pass:
-        """Who sent the token of a request. Raises Unauthorised."""
+        """Who sent the token of a request. Raises Unauthorised, or Forbidden for a page."""
         token = bearer(headers)
         if token and (own := self._own(token)):
             return own
         if not self.asks:
+            _check_origin(headers)
             return _NOBODY_ASKED
         if not token:
             raise Unauthorised(
@@ -240,6 +242,19 @@ class Gate:
             options={"require": ["exp", "aud"]},
         )
         return claims
+
+
+def _check_origin(headers: Mapping[str, str]) -> None:
+    """Where nobody is asked for a token, any page of the web could call us from a browser.
+
+    Browsers say whose page asks. Raises Forbidden where it is not one of this host's.
+    """
+    origin = headers.get("origin")
+    if origin and origin.partition("://")[2] != headers.get("host"):
+        raise Forbidden(
+            f"The page of {origin[:60]!r} may not call a server that asks for no token; set "
+            "HEARLOOP_SERVER_TOKENS and send one."
+        )
 
 
 def _pass(claims: Mapping[str, Any]) -> Pass:

@@ -1,5 +1,9 @@
-"""The outermost layer: each request gets an id and passes the gate; no body is without bound."""
+"""The outermost layer: each request gets an id and passes the gate; no body is without bound.
 
+Every answer carries the id, that to a failure of ours too, and says that it is to be kept nowhere.
+"""
+
+import logging
 import uuid
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -23,6 +27,14 @@ MOST_LARGE = 6
 """Large bodies at once: what waits for its turn, and the disk that it takes meanwhile."""
 
 _NONE: Mapping[str, int] = MappingProxyType({})
+
+STARTS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
+"""Messages of ASGI that carry the headers of an answer."""
+
+HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+"""Of answers that do not say otherwise: they hold what people said."""
+
+log = logging.getLogger(__name__)
 
 
 class Boundary:
@@ -48,10 +60,10 @@ class Boundary:
             return
         live = scope["type"] == "websocket"
         headers = MutableHeaders(scope=scope)
-        request_id = str(uuid.uuid4())
+        named = _Named(send, str(uuid.uuid4()))
         try:
             headers[TENANT] = ""  # whatever a client says
-            request_id = Caller.of(headers).request_id
+            named.request_id = Caller.of(headers).request_id
             method = "WEBSOCKET" if live else scope["method"]
             admitted = await self._gate.admit(method, scope["path"], headers)
             headers.update(self._gate.written(admitted, headers))
@@ -60,18 +72,28 @@ class Boundary:
         except HearloopError as error:
             if isinstance(error, TooLarge | Busy):
                 await self._discard(receive)
-            await answer(error, scope["path"])(scope, receive, _naming(send, request_id))
+            await answer(error, scope["path"])(scope, receive, named)
             return
-        headers[REQUEST_ID] = request_id
-        if live:
-            await self._app(scope, receive, send)
-        else:
-            self._large += large
-            try:
-                most = self._of_routes[scope["path"]] if large else self._largest
-                await self._bounded(scope, receive, _naming(send, request_id), most)
-            finally:
-                self._large -= large
+        headers[REQUEST_ID] = named.request_id
+        try:
+            if live:
+                await self._app(scope, receive, named)
+            else:
+                await self._admitted(scope, receive, named, large)
+        except Exception:
+            log.exception("Request %s failed", named.request_id)
+            if named.begun:
+                raise
+            failure = HearloopError(f"The server failed; report request {named.request_id}.")
+            await answer(failure, scope["path"])(scope, receive, named)
+
+    async def _admitted(self, scope: Scope, receive: Receive, send: Send, large: bool) -> None:
+        self._large += large
+        try:
+            most = self._of_routes[scope["path"]] if large else self._largest
+            await self._bounded(scope, receive, send, most)
+        finally:
+            self._large -= large
 
     async def _bounded(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
         """Run the application; a body that outgrows the bound is answered with 413 instead."""
@@ -128,12 +150,19 @@ def _too_large(length: str, most: int) -> TooLarge:
     )
 
 
-def _naming(send: Send, request_id: str) -> Send:
-    """`send` with the request id among the headers, unless the route has put one there."""
+class _Named:
+    """`send` with the request id, and HEADERS, among the headers that a route has not set."""
 
-    async def named(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            MutableHeaders(raw=message.setdefault("headers", [])).setdefault(REQUEST_ID, request_id)
-        await send(message)
+    def __init__(self, send: Send, request_id: str) -> None:
+        self.request_id = request_id
+        self.begun = False
+        """Whether the headers are sent."""
+        self._send = send
 
-    return named
+    async def __call__(self, message: Message) -> None:
+        if message["type"] in STARTS:
+            self.begun = True
+            headers = MutableHeaders(raw=message.setdefault("headers", []))
+            for name, value in {REQUEST_ID: self.request_id, **HEADERS}.items():
+                headers.setdefault(name, value)
+        await self._send(message)

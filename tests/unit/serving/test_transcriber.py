@@ -5,6 +5,7 @@ import pytest
 from hearloop.audio import Samples
 from hearloop.recogniser import Recogniser
 from hearloop.rollout import Traffic
+from hearloop.tokenizer import Tokenizer
 from serving import transcriber as transcriber_module
 from tests.unit.serving.assembled import FILE, FLAC, Server, refusal
 
@@ -15,9 +16,10 @@ class Broken(Recogniser):
     """A recogniser that passed its checks and fails on callers."""
 
     def __init__(self) -> None:
-        """Nothing is loaded."""
+        """Nothing is loaded but the letters."""
+        self.tokenizer = Tokenizer()
 
-    def transcribe(self, samples: Samples) -> Any:
+    def transcribe(self, samples: Samples, **expecting: Any) -> Any:
         raise RuntimeError("out of memory in node 7")
 
 
