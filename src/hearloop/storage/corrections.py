@@ -275,11 +275,12 @@ class SqlCorrectionStore:
     def empty(self, correction_ids: Collection[str]) -> None:
         """Erase all that these corrections say; their numbers stay, and nobody gets them again.
 
-        What is left has neither text nor hypothesis, so that nothing is learnt from it.
+        What is left has neither text nor hypothesis nor model, so that nothing is learnt from it
+        and nobody's errors are counted by it.
         """
         nothing: dict[str, Any] = {
             **dict.fromkeys(("request_id", "call", "audio_uri", "contributor", "reason"), ""),
-            **dict.fromkeys(("hypothesis", "text"), ""),
+            **dict.fromkeys(("hypothesis", "text", "model_version"), ""),
             **dict.fromkeys(("speaker", "evidence")),
             "audio_seconds": 0.0,
             "rivals": 0,
