@@ -70,7 +70,7 @@ class Versions:
         with self._lock:
             if self._traffic is None:
                 return self._language
-            return self._recognisers[self._traffic.stable].bundle.language
+            return self._recognisers[self._traffic.stable].tokenizer.language
 
     def held(self) -> Mapping[str, Recogniser]:
         """Every version that is in memory."""
