@@ -1,20 +1,24 @@
 """The registry against a real MLflow server whose artifacts are in SeaweedFS."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from mlflow import MlflowClient
+from typer.testing import CliRunner
 
-from hearloop import composition
+from hearloop import cli, composition
 from hearloop.bundle import verify
 from hearloop.config import Settings
+from hearloop.datasets import audio_uri, open_snapshot, write_snapshot
 from hearloop.errors import IntegrityError, NotFound, ServiceUnavailable
 from hearloop.lineage import CorrectionRange, DatasetUse
 from hearloop.registry import Registry
 from tests.bundles import write_random_bundle
+from tests.unit.test_datasets import ROW
 
 pytestmark = pytest.mark.stack
 
@@ -277,3 +281,27 @@ def test_a_server_that_is_away_is_named(
     away = composition.registry(nowhere)
     with pytest.raises(ServiceUnavailable, match=r"http://127\.0\.0\.1:9"):
         away.champion()
+
+
+def test_an_erased_speaker_is_gone_from_object_storage_and_named_with_what_learnt(
+    settings: Settings, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, features = f"sqlite:///{tmp_path}/hearloop.db", str(tmp_path / "feast")
+    given = settings.to_environment() | {"HEARLOOP_DATABASE_URL": database}
+    for variable, value in (given | {"HEARLOOP_FEATURE_REPOSITORY": features}).items():
+        monkeypatch.setenv(variable, value)
+    objects, bucket = composition.objects(settings), settings.buckets.snapshots
+    speaker, uri = f"anna-{uuid4().hex}", audio_uri(bucket, uuid4().hex)
+    objects.put(uri, b"speech")
+    row = replace(ROW, speaker=speaker, audio_uri=uri)
+    snapshot = write_snapshot([row], [], recipe=[], objects=objects, bucket=bucket)
+    learnt = replace(use("train", "a"), snapshot=snapshot.digest)
+    register(registry, write_random_bundle(tmp_path / "bundle", 9), datasets=[learnt])
+
+    done = CliRunner().invoke(
+        cli.app, ["erase", "--speaker", speaker, "--delete"], catch_exceptions=False
+    )
+
+    assert "learnt from it: version 1\n" in done.stdout
+    assert not objects.exists(uri)
+    assert open_snapshot(snapshot.digest, objects, bucket).rows() == []
