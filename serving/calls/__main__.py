@@ -18,6 +18,7 @@ from serving.calls.models import Models
 from serving.calls.worker import Worker
 from serving.loading import loader
 from serving.metrics import expose_log
+from serving.phrases import Phrases
 from serving.request_log import RequestLog
 from serving.settings import ServerSettings
 
@@ -49,12 +50,13 @@ def main() -> None:
         composition.events(settings),
         lambda tenant: own.tenant(tenant).kept_days,
     )
+    phrases = Phrases(own.tenant, composition.phrase_store(settings))
     expose_log(request_log)
     if chosen.metrics_port is not None:
         start_http_server(chosen.metrics_port)
     try:
         if models.follow(stop):
-            Worker(settings, own, models, request_log).run(stop)
+            Worker(settings, own, models, phrases, request_log).run(stop)
     finally:
         request_log.close(LOG_SECONDS)
 

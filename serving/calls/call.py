@@ -12,6 +12,7 @@ from hearloop.features import Samples
 from hearloop.streaming import Final, LiveStream
 from serving import tracing
 from serving.caller import Caller
+from serving.calls.engines import Opened
 from serving.calls.pieces import Piece, Place, Record
 from serving.pcm import Reader
 from serving.recording import Recording
@@ -28,7 +29,8 @@ class Published:
     utterances: int = 0
     until_s: float = 0.0
     """End of the last one, seconds of the call."""
-    model_version: str = ""
+    heard_by: tuple[str, str] = ("", "")
+    """The model version, and the name of the phrases that were expected."""
     ended_at: int | None = None
     """Offset of its last piece, once it has ended."""
 
@@ -41,7 +43,7 @@ class Published:
         return Published(
             utterances=record.number + 1,
             until_s=record.end_s,
-            model_version=record.model_version,
+            heard_by=(record.model_version, record.phrases),
         )
 
 
@@ -53,10 +55,9 @@ class Call:
         first: Piece,
         published: Published,
         given: bool,
-        open_stream: Callable[["Call"], tuple[str, LiveStream]],
+        open_stream: Callable[["Call"], Opened],
     ) -> None:
-        """`given`: whether its recording may be kept where no piece says so; `open_stream`: gives
-        the model version that hears the call, and its stream."""
+        """`given`: whether its recording may be kept where no piece says so."""
         self.key, self.name, self.tenant = first.key, first.call, first.tenant
         self.speaker = first.speaker
         self.began: Place = first.place
@@ -65,7 +66,9 @@ class Call:
         self._said: bool | None = None
         """What the pieces say of consent; who has said no once is not asked again."""
         self.recording = Recording()
-        self._model_version, self.stream = open_stream(self)
+        opened = open_stream(self)
+        self.stream: LiveStream = opened.stream
+        self._model_version, self._phrases = opened.version, opened.phrases
         self._published = published
         self._number = published.utterances
         self._pcm = first.pcm
@@ -107,10 +110,10 @@ class Call:
         self.stream.close()
         self.span.end()
 
-    def caller(self, record: Record) -> Caller:
-        """Who said what a record tells, for the log."""
+    def caller(self, request_id: str) -> Caller:
+        """Who speaks, in a request of that name."""
         return Caller(
-            request_id=f"call-{record.id[:32]}",
+            request_id=request_id,
             call=self.name,
             speaker=self.speaker,
             tenant=self.tenant,
@@ -120,11 +123,11 @@ class Call:
     def said(self, final: Final) -> Record | None:
         """The record of an utterance, None when it has been published already.
 
-        The same version finds the same utterances again, so their numbers tell; another version
-        may cut elsewhere, so what was said before the last published end tells.
+        The same version that expects the same finds the same utterances again, so their numbers
+        tell; another one may cut elsewhere, so what was said before the last published end tells.
         """
         found = final.transcript
-        if self._published.model_version == self._model_version:
+        if self._published.heard_by == (self._model_version, self._phrases):
             if final.utterance < self._published.utterances:
                 return None
         else:
@@ -148,6 +151,7 @@ class Call:
             kind=kind,
             number=self._number,
             model_version=self._model_version,
+            phrases=self._phrases,
             start_s=start_s,
             end_s=end_s,
             until=self._until,

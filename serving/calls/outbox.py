@@ -59,7 +59,7 @@ class Outbox:
         if len(samples):
             self._request_log.put(
                 Answered(
-                    caller=call.caller(record),
+                    caller=call.caller(f"call-{record.id[:32]}"),
                     model_version=record.model_version,
                     samples=samples,
                     transcript=record.transcript,

@@ -58,6 +58,8 @@ class Record:
     number: int
     """Of the utterance in its call, from 0; of an end: how many there were."""
     model_version: str
+    phrases: str = ""
+    """Names the phrases that were expected."""
     start_s: float
     end_s: float
     until: int
@@ -85,6 +87,7 @@ class Record:
             "kind": self.kind,
             "number": self.number,
             "model_version": self.model_version,
+            "phrases": self.phrases,
             "start_s": self.start_s,
             "end_s": self.end_s,
             "until": self.until,
@@ -141,11 +144,12 @@ def record(message: Message) -> Record:
         body: Mapping[str, Any] = json.loads(message.value() or b"")
         return Record(
             call=body["call"],
-            tenant=body.get("tenant", ""),  # absent before there were tenants
+            tenant=body.get("tenant", ""),  # it and the phrases were absent once
             began=Place(partition=message.partition() or 0, offset=body["began"]),
             kind=body["kind"],
             number=body["number"],
             model_version=body["model_version"],
+            phrases=body.get("phrases", ""),
             start_s=body["start_s"],
             end_s=body["end_s"],
             until=body["until"],

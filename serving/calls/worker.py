@@ -12,16 +12,17 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from hearloop.config import Settings
 from hearloop.errors import ConfigurationError, InvalidInput, Overloaded
 from hearloop.storage.events import connection
-from hearloop.streaming import Ended, Event, LiveStream, StreamOptions
+from hearloop.streaming import Ended, Event, StreamOptions
 from hearloop.streaming import Final as FinalResult
 from serving import metrics
 from serving.calls.call import Call, Published
-from serving.calls.engines import Engines
+from serving.calls.engines import Engines, Opened
 from serving.calls.history import published_since
 from serving.calls.models import Models
 from serving.calls.outbox import Outbox
 from serving.calls.pieces import Piece, piece
 from serving.calls.silence import ReadUntil
+from serving.phrases import Phrases
 from serving.request_log import RequestLog
 from serving.settings import ServerSettings
 
@@ -63,13 +64,14 @@ class Worker:
         settings: Settings,
         own: ServerSettings,
         models: Models,
+        phrases: Phrases,
         request_log: RequestLog,
     ) -> None:
         self._settings = settings
         self._own = own
         self._audio = settings.kafka.call_audio_topic
         self._transcripts = settings.kafka.call_transcripts_topic
-        self._engines = Engines(models)
+        self._engines = Engines(models, phrases)
         self._events: queue.SimpleQueue[tuple[Call, Event]] = queue.SimpleQueue()
         self._calls: dict[tuple[int, str], Call] = {}
         self._published: dict[int, dict[tuple[str, int], Published]] = {}
@@ -212,8 +214,9 @@ class Worker:
                 metrics.LIVE_STREAMS.set(len(self._calls))
                 return call
 
-    def _stream_of(self, call: Call) -> tuple[str, LiveStream]:
-        return self._engines.open(lambda event: self._events.put((call, event)), OPTIONS)
+    def _stream_of(self, call: Call) -> Opened:
+        caller = call.caller(call.key)
+        return self._engines.open(lambda event: self._events.put((call, event)), caller, OPTIONS)
 
     def _make_room(self) -> None:
         """End the call that said nothing for longest; if it goes on, it goes on as another call.

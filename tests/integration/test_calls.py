@@ -31,7 +31,7 @@ from hearloop.rollout import Traffic
 from hearloop.stack import Ports
 from hearloop.storage.events import create_topics
 from hearloop.storage.objects import S3Objects
-from hearloop.streaming import Engine, Event, Final
+from hearloop.streaming import Engine, Event, Final, Hotword, StreamOptions
 from tests.bundles import write_random_bundle
 
 pytestmark = pytest.mark.stack
@@ -47,6 +47,9 @@ PIECE = SAMPLE_RATE // 5
 
 TENANT = "acme"
 """Whose calls they are; it has each caller asked for consent."""
+
+PRODUCT = "baab"
+"""A name of the tenant's that the model would not write by itself."""
 
 SILENT_CALL = f"{TENANT}/call-3"
 """Nobody asked its caller."""
@@ -116,7 +119,9 @@ def expected(settings: Settings, calls: dict[str, Samples]) -> dict[str, list[st
     engine = Engine(in_service(settings), most_streams=CALLS)
     heard: dict[str, list[Event]] = defaultdict(list)
     for call, samples in calls.items():
-        stream = engine.open(heard[call].append)
+        stream = engine.open(
+            heard[call].append, options=StreamOptions(hotwords=(Hotword(phrase=PRODUCT),))
+        )
         stream.accept(quantised(samples))
         stream.finish()
     engine.close(60.0)
@@ -135,7 +140,9 @@ def workers(
     settings: Settings, log: Path, count: int, collector: str
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
     own = {
-        "HEARLOOP_SERVER_TENANTS": json.dumps({TENANT: {"consent": "asked"}}),
+        "HEARLOOP_SERVER_TENANTS": json.dumps(
+            {TENANT: {"consent": "asked", "hotwords": {PRODUCT: Hotword.boost}}}
+        ),
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector,
     }
     started: list[subprocess.Popen[bytes]] = []
@@ -258,6 +265,7 @@ def ended(records: Sequence[dict[str, Any]]) -> list[str]:
 def test_a_member_killed_amid_calls_loses_nothing_and_repeats_nothing(
     settings: Settings, calls: dict[str, Samples], expected: dict[str, list[str]], tmp_path: Path
 ) -> None:
+    assert any(PRODUCT in text.split() for said in expected.values() for text in said), expected
     several = [call for call, said in expected.items() if len(said) > 1]
     assert len(several) >= 2, expected  # that is: something is published before the kill
     log = tmp_path / "workers.log"

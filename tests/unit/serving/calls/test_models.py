@@ -7,14 +7,18 @@ from pathlib import Path
 import pytest
 
 from hearloop.config import Settings
+from hearloop.hotwords import Hotword
 from hearloop.recogniser import Recogniser
 from hearloop.rollout import Traffic
 from hearloop.storage.rollouts import SqlTrafficStore
 from hearloop.storage.tables import engine
 from hearloop.streaming import Final, StreamOptions
+from serving.caller import Caller
 from serving.calls.engines import Engines
 from serving.calls.models import Models
 from serving.loading import Loader
+from serving.phrases import Phrases
+from serving.settings import TenantSettings
 from tests.bundles import noise
 from tests.unit.serving.assembled import Shelf
 
@@ -72,6 +76,16 @@ def test_it_stops_waiting_when_told(models: Models, stop: threading.Event) -> No
     assert not models.follow(stop)
 
 
+PRODUCT = "baab"
+"""A name that the models would not write by themselves."""
+
+ONE_CHUNK = StreamOptions(endpointing=None)
+
+
+def phrases(tenant: str) -> TenantSettings:
+    return TenantSettings(hotwords={PRODUCT.upper(): Hotword.boost} if tenant == "acme" else {})
+
+
 class Fixed:
     """Models whose version the test says."""
 
@@ -86,19 +100,39 @@ def test_live_calls_stay_on_their_version_and_none_is_refused_for_load(
     recognisers: dict[str, Recogniser],
 ) -> None:
     models = Fixed(recognisers)
-    engines = Engines(models)  # type: ignore[arg-type]
+    engines = Engines(models, Phrases(phrases))  # type: ignore[arg-type]
+    caller = Caller(request_id="r")
     heard: list[object] = []
-    first, old = engines.open(heard.append, StreamOptions(endpointing=None))
+    first = engines.open(heard.append, caller, ONE_CHUNK)
+    old = first.stream
     next(iter(engines._engines.values()))._cost_s = 10.0  # as on a machine that is far too busy
     old.accept(noise(1.0))
     models.version = "2"
-    second, new = engines.open(lambda _: None, StreamOptions())
+    second = engines.open(lambda _: None, caller, StreamOptions())
     engines.retire()
-    assert (first, second, len(engines._engines)) == ("1", "2", 2)
+    assert (first.version, second.version, len(engines._engines)) == ("1", "2", 2)
     old.finish()
     until(lambda: any(isinstance(one, Final) for one in heard))
     (final,) = [one for one in heard if isinstance(one, Final)]
     assert final.transcript.text == recognisers["1"].transcribe(noise(1.0)).text
     until(lambda: engines.retire() or len(engines._engines) == 1)
-    new.finish()
+    second.stream.finish()
     engines.close()
+
+
+def test_a_tenants_phrases_are_expected_and_named(recognisers: dict[str, Recogniser]) -> None:
+    engines = Engines(Fixed(recognisers), Phrases(phrases))  # type: ignore[arg-type]
+    texts, names = {}, {}
+    for tenant in ("acme", "other"):
+        heard: list[object] = []
+        opened = engines.open(heard.append, Caller(request_id="r", tenant=tenant), ONE_CHUNK)
+        opened.stream.accept(noise(2.0))
+        opened.stream.finish()
+        until(lambda heard=heard: any(isinstance(one, Final) for one in heard))
+        (final,) = [one for one in heard if isinstance(one, Final)]
+        texts[tenant], names[tenant] = final.transcript.text.split(), opened.phrases
+    engines.close()
+    assert PRODUCT in texts["acme"]
+    assert PRODUCT not in texts["other"]
+    assert names["acme"]
+    assert not names["other"]
