@@ -3,15 +3,17 @@
 Every answer carries the id, that to a failure of ours too, and says that it is to be kept nowhere.
 """
 
+import asyncio
 import logging
 import uuid
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hearloop.errors import HearloopError
+from hearloop.errors import HearloopError, ServiceUnavailable
 from serving.access import Gate
 from serving.caller import REQUEST_ID, TENANT, Caller
 from serving.refusals import Busy, TooLarge, answer
@@ -41,17 +43,24 @@ class Boundary:
     """ASGI middleware.
 
     `largest`: bytes of a body that is still read; `of_routes`: of those whose bodies lie in files,
-    by path. At most MOST_LARGE of these are taken in at once.
+    by path. At most MOST_LARGE of these are taken in at once. `closing`: set when bodies
+    that are still being sent are not waited for any longer.
     """
 
     def __init__(
-        self, app: ASGIApp, largest: int, gate: Gate, of_routes: Mapping[str, int] = _NONE
+        self,
+        app: ASGIApp,
+        largest: int,
+        gate: Gate,
+        closing: asyncio.Event | None = None,
+        of_routes: Mapping[str, int] = _NONE,
     ) -> None:
         self._app = app
         self._largest = largest
         self._of_routes = of_routes
         self._large = 0
         self._gate = gate
+        self._closing = closing or asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -96,29 +105,48 @@ class Boundary:
             self._large -= large
 
     async def _bounded(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
-        """Run the application; a body that outgrows the bound is answered with 413 instead."""
+        """Run the application; a body that outgrows the bound, or comes when the server closes, is
+        refused instead."""
         read, more = 0, True
+        refusal: HearloopError | None = None
 
         async def counting() -> Message:
-            nonlocal read, more
-            message = await receive()
+            nonlocal read, more, refusal
+            message = await (self._in_time(receive) if more else receive())
+            if message is None:
+                refusal = ServiceUnavailable("The server stops before all has come; send it again.")
+                return {"type": "http.disconnect"}
             read += len(message.get("body", b""))
             more = bool(message.get("more_body"))
-            return message if read <= most else {"type": "http.disconnect"}
+            if read > most:
+                refusal = _too_large("more", most)
+            return message if refusal is None else {"type": "http.disconnect"}
 
         async def unless_refused(message: Message) -> None:
-            if read <= most:
+            if refusal is None:
                 await send(message)
 
         try:
             await self._app(scope, counting, unless_refused)
         except Exception:
-            if read <= most:
+            if refusal is None:
                 raise
-        if read > most:
-            if more:
+        if refusal is not None:
+            if more and isinstance(refusal, TooLarge):
                 await self._discard(receive)
-            await answer(_too_large("more", most), scope["path"])(scope, receive, send)
+            await answer(refusal, scope["path"])(scope, receive, send)
+
+    async def _in_time(self, receive: Receive) -> Message | None:
+        """The next part of a body; None where it has not come when the server closes."""
+        part = asyncio.ensure_future(receive())
+        closing = asyncio.ensure_future(self._closing.wait())
+        either: set[asyncio.Future[Any]] = {part, closing}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            return part.result() if part.done() else None
+        finally:
+            part.cancel()
+            closing.cancel()
 
     async def _discard(self, receive: Receive) -> None:
         """Read on for a while: who is still sending would not see the answer."""

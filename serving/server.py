@@ -5,7 +5,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
@@ -53,6 +53,9 @@ LARGEST_MESSAGE = 4 * 2**20
 
 GRACE_SECONDS = 10
 """For requests that are being answered when the server is told to stop."""
+
+REFUSAL_SECONDS = 2.0
+"""Before these are over: to tell those who are still sending, instead of cutting them off."""
 
 DRAIN_SECONDS = 10.0
 """For logging what was answered: with the grace, less than the 30 s that Kubernetes waits."""
@@ -155,9 +158,12 @@ def serve(settings: Settings, own: ServerSettings, listening: Listening) -> None
     live = Live(versions, request_log, own.most_streams)
     long_files = LongFiles(versions, request_log, long_decoders.blocks, phrases)
 
+    closing = asyncio.Event()
+
     async def drain() -> None:
         seconds = own.drain_seconds
         await asyncio.gather(live.drain(seconds), long_files.drain(seconds))
+        asyncio.get_running_loop().call_later(GRACE_SECONDS - REFUSAL_SECONDS, closing.set)
 
     metrics.expose(versions, request_log)
     doors = Doors(
@@ -170,6 +176,7 @@ def serve(settings: Settings, own: ServerSettings, listening: Listening) -> None
         desk=feedback.desk(settings, weighing(versions)),
         learn=feedback.learning(store),
         gate=gate,
+        closing=closing,
     )
     mount(kserve_app, settings, doors)
     model = SpeechModel(settings.model_name, versions, transcriber, control.restore, gate)
@@ -198,6 +205,8 @@ class Doors:
     desk: Callable[[], Feedback]
     learn: feedback.Learn
     gate: Gate
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when bodies that are still being sent are not waited for any longer."""
 
 
 def mount(
@@ -225,7 +234,9 @@ def mount(
     app.include_router(page.create_router())
     answer_errors(app)
     bounds = {transcription.TRANSCRIPTION_ROUTE: largest_file}
-    app.add_middleware(Boundary, largest=largest, of_routes=bounds, gate=doors.gate)
+    app.add_middleware(
+        Boundary, largest=largest, of_routes=bounds, gate=doors.gate, closing=doors.closing
+    )
 
 
 def weighing(versions: Versions) -> Plausibilities:

@@ -215,6 +215,7 @@ async def test_what_lives_when_the_server_is_told_to_stop_is_finished_or_told_to
     with pytest.raises(websockets.InvalidStatus):
         async with websockets.connect(server.address):
             pass
+    unfinished = asyncio.create_task(sending(server))
     files = [asyncio.create_task(sent(server, stream)) for stream in ("false", "true")]
     async with client.realtime.connect(extra_query={"intent": "transcription"}) as connection:
         await connection.session.update(session=SESSION)  # type: ignore[arg-type]
@@ -231,6 +232,9 @@ async def test_what_lives_when_the_server_is_told_to_stop_is_finished_or_told_to
     for answer in await asyncio.gather(*files):
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         assert answer.json()["error"]["message"].endswith("another one answers.")
+    answered = await unfinished
+    assert answered.startswith(b"HTTP/1.1 503")
+    assert b"retry-after: 1\r\n" in answered
     assert await asyncio.to_thread(server.process.wait, 60) == 0, server.log.read_text()
     assert server.text not in server.log.read_text()
 
@@ -243,6 +247,21 @@ async def sent(server: Server, stream: str) -> httpx.Response:
             files={"file": HOURS},
             data={"stream": stream},
         )
+
+
+async def sending(server: Server) -> bytes:
+    """The head of the answer to a file that never comes to its end."""
+    url = httpx.URL(server.url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(
+        f"POST /openai/v1/audio/transcriptions HTTP/1.1\r\nHost: {url.host}\r\n"
+        f"Authorization: Bearer {TOKEN}\r\nContent-Length: 100000\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n".encode()
+    )
+    try:
+        return await reader.readuntil(b"\r\n\r\n")
+    finally:
+        writer.close()
 
 
 async def queued(server: Server, files: int) -> None:
