@@ -173,7 +173,8 @@ class Engine:
         ]
         if not spans:
             return
-        windows = cut(np.stack([span for _, span in spans])).reshape(-1, WINDOW)
+        heard = np.concatenate([span for _, span in spans]).reshape(len(spans), -1)
+        windows = cut(heard).reshape(-1, WINDOW)
         rows = log_mel_windows(windows).reshape(len(spans), self._chunk_frames, MEL_BINS)
         for (channel, span), matrix in zip(spans, rows, strict=True):
             channel.chunker.take(matrix, span)
@@ -185,11 +186,12 @@ class Engine:
                 channel.keep(chunk)
             return
         slots = np.array([channel.slot for channel in channels])
-        new = slots[[chunk.first for chunk in chunks]]
-        for state in self._states:
+        new = [channel.slot for channel, chunk in zip(channels, chunks, strict=True) if chunk.first]
+        for state in self._states if new else ():
             state[new] = 0.0
-        states = tuple(state[slots] for state in self._states)
-        x = np.stack([chunk.rows for chunk in chunks])
+        states = tuple(state.take(slots, axis=0) for state in self._states)
+        rows = [chunk.rows for chunk in chunks]
+        x = np.concatenate(rows).reshape(len(rows), *rows[0].shape)
         if self._recogniser.rescorer:
             log_probs, after, encoded = self._recogniser.graph.step(x, states)
         else:
