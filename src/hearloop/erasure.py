@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hearloop.corrections import Correction
-from hearloop.datasets import CutRow, Snapshot, open_snapshot, successor_uri, write_snapshot
+from hearloop.datasets import CutRow, open_snapshot, successor_uri, write_snapshot
 from hearloop.events import Transcription
 from hearloop.feedback import request_uri
 from hearloop.lineage import Lineage
@@ -44,10 +44,12 @@ class Person:
         """Whether an answered utterance is theirs."""
         if one.request_id in self.requests:
             return True
-        named = (one.speaker, self.speaker), (one.call, self.call)
-        return self.tenant in (None, one.tenant) and any(
-            wanted is not None and given == wanted for given, wanted in named
-        )
+        return self.tenant in (None, one.tenant) and self.named(one.speaker, one.call)
+
+    def named(self, speaker: str | None, call: str | None) -> bool:
+        """Whether either is a name of theirs."""
+        names = (speaker, self.speaker), (call, self.call)
+        return any(wanted is not None and given == wanted for given, wanted in names)
 
 
 class Corrections(Protocol):
@@ -162,10 +164,11 @@ def find(person: Person, places: Places) -> Held:
     heard = {one.audio_uri for one in theirs} | {one.audio_uri for one in corrections}
     shared = heard & {one.audio_uri for one in answered if one.request_id in others}
     ids = {one.id for one in corrections}
-    snapshots = tuple(_cuts(person, ids, not_theirs, places))
+    digests, left_behind = _stored(places)
+    snapshots = tuple(_cuts(person, ids, not_theirs, digests, places))
     return Held(
         requests=tuple(sorted({one.request_id for one in theirs})),
-        objects=(*_left_behind(places), *_objects(theirs, heard - shared, places)),
+        objects=(*left_behind, *_objects(theirs, heard - shared, places)),
         shared=tuple(sorted(shared)),
         corrections=tuple(one.id for one in corrections),
         reviews=tuple(one for one in reviews if one not in others),
@@ -226,19 +229,21 @@ def _words(person: Person, theirs: Sequence[Transcription]) -> tuple[tuple[str, 
 
 
 def _cuts(
-    person: Person, corrections: Collection[str], not_theirs: Collection[str], places: Places
+    person: Person,
+    corrections: Collection[str],
+    not_theirs: Collection[str],
+    digests: Sequence[str],
+    places: Places,
 ) -> Iterator[HeldCuts]:
-    """The snapshots that hold the person, by name, call or correction."""
+    """Those of the snapshots that hold the person, by name, call or correction."""
 
     def is_theirs(row: CutRow) -> bool:
         if row.correction in corrections:
             return True
-        named = (row.speaker, person.speaker), (row.call, person.call)
-        return row.correction not in not_theirs and any(
-            wanted is not None and given == wanted for given, wanted in named
-        )
+        return row.correction not in not_theirs and person.named(row.speaker, row.call)
 
-    snapshots = {one.digest: one.rows() for one in _snapshots(places)}
+    opened = (open_snapshot(each, places.objects, places.snapshots) for each in digests)
+    snapshots = {one.digest: one.rows() for one in opened}
     kept = {row.audio_uri for rows in snapshots.values() for row in rows if not is_theirs(row)}
     for digest, rows in snapshots.items():
         found = [row for row in rows if is_theirs(row)]
@@ -251,22 +256,19 @@ def _cuts(
             )
 
 
-def _snapshots(places: Places) -> Iterator[Snapshot]:
-    for uri in places.objects.list(f"s3://{places.snapshots}/snapshots/"):
-        digest, name = uri.split("/")[-2:]
-        replaced = places.objects.exists(successor_uri(places.snapshots, digest))
-        if name == "manifest.json" and not replaced:
-            yield open_snapshot(digest, places.objects, places.snapshots)
+def _stored(places: Places) -> tuple[list[str], list[str]]:
+    """Digests of the snapshots, and files of those that have a successor.
 
-
-def _left_behind(places: Places) -> Iterator[str]:
-    """Files of snapshots that have a successor: what an erasure that was killed had yet to do."""
+    The files are what an erasure that was killed had yet to do.
+    """
     uris = list(places.objects.list(f"s3://{places.snapshots}/snapshots/"))
-    replaced = {uri.rsplit("/", 1)[0] for uri in uris if uri.endswith("/successor")}
-    for uri in uris:
-        folder, name = uri.rsplit("/", 1)
-        if folder in replaced and name != "successor":
-            yield uri
+    files = [uri.rsplit("/", 1) for uri in uris]
+    replaced = {folder for folder, name in files if name == "successor"}
+    whole = {folder for folder, name in files if name == "manifest.json"} - replaced
+    left_behind = [
+        f"{folder}/{name}" for folder, name in files if folder in replaced and name != "successor"
+    ]
+    return sorted(folder.rsplit("/", 1)[1] for folder in whole), left_behind
 
 
 def _learners(
@@ -302,7 +304,7 @@ def _withdraw(cuts: HeldCuts, corrections: Collection[str], places: Places) -> s
             objects.erase(uri)
     for uri in cuts.audio:
         objects.erase(uri)
-    # From here on the old one is no snapshot any more: what is left of it is `_left_behind`.
+    # From here on the old one is no snapshot any more: what is left of it is left behind.
     objects.put(successor_uri(bucket, old.digest), new.digest.encode())
     for name in ("manifest.json", "cuts.jsonl.gz", "quarantine.jsonl"):
         objects.erase(f"{old.uri}/{name}")

@@ -21,10 +21,8 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    and_,
     func,
     insert,
-    or_,
     select,
     update,
 )
@@ -39,7 +37,7 @@ from hearloop.corrections import (
     screen,
 )
 from hearloop.errors import Conflict, NotFound
-from hearloop.storage.tables import ensure_tables, metadata, reading
+from hearloop.storage.tables import ensure_tables, metadata, of_person, reading
 
 __all__ = ["SqlCorrectionStore"]
 
@@ -264,13 +262,8 @@ class SqlCorrectionStore:
         self, *, speaker: str | None, call: str | None, requests: Collection[str]
     ) -> Sequence[Correction]:
         """Corrections of what this speaker said, in this call, or in these requests."""
-        columns = CORRECTIONS.c
-        about = or_(
-            and_(columns.speaker == speaker, columns.speaker.is_not(None)),
-            columns.call == call,
-            columns.request_id.in_(requests),
-        )
-        return self._read(select(CORRECTIONS).where(about).order_by(columns.sequence))
+        about = of_person(CORRECTIONS, speaker=speaker, call=call, requests=requests)
+        return self._read(select(CORRECTIONS).where(about).order_by(CORRECTIONS.c.sequence))
 
     def empty(self, correction_ids: Collection[str]) -> None:
         """Erase all that these corrections say; their numbers stay, and nobody gets them again.

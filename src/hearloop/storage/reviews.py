@@ -19,7 +19,6 @@ from sqlalchemy import (
     Subquery,
     Table,
     Text,
-    and_,
     delete,
     func,
     insert,
@@ -33,7 +32,7 @@ from hearloop.errors import Conflict, NotFound
 from hearloop.events import Transcription
 from hearloop.review import Candidate, lot
 from hearloop.storage.corrections import CORRECTIONS
-from hearloop.storage.tables import ensure_tables, metadata, reading
+from hearloop.storage.tables import ensure_tables, metadata, of_person, reading
 
 __all__ = ["SqlReviewStore"]
 
@@ -202,13 +201,8 @@ class SqlReviewStore:
         self, *, speaker: str | None, call: str | None, requests: Collection[str]
     ) -> Sequence[str]:
         """Ids of the requests that wait or waited here: of a speaker, a call, or named ones."""
-        columns = REVIEWS.c
-        about = or_(
-            and_(columns.speaker == speaker, columns.speaker.is_not(None)),
-            columns.call == call,
-            columns.request_id.in_(requests),
-        )
-        query = select(columns.request_id).where(about).order_by(columns.sequence)
+        about = of_person(REVIEWS, speaker=speaker, call=call, requests=requests)
+        query = select(REVIEWS.c.request_id).where(about).order_by(REVIEWS.c.sequence)
         with reading(self._engine) as connection:
             return connection.scalars(query).all()
 

@@ -12,7 +12,7 @@ append-only log of decisions. Rollouts and corrections have their tables beside 
 import hashlib
 import uuid
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     Column,
+    ColumnElement,
     Connection,
     DateTime,
     Engine,
@@ -34,6 +35,7 @@ from sqlalchemy import (
     event,
     insert,
     inspect,
+    or_,
     select,
 )
 from sqlalchemy.engine import make_url
@@ -43,7 +45,7 @@ from sqlalchemy.exc import OperationalError
 from hearloop.config import Settings
 from hearloop.errors import ConfigurationError, ServiceUnavailable
 
-__all__ = ["Decision", "Decisions", "engine", "ensure_tables", "metadata", "reading"]
+__all__ = ["Decision", "Decisions", "engine", "ensure_tables", "metadata", "of_person", "reading"]
 
 BUSY_SECONDS = 30.0
 """How long a writer waits for another before SQLite calls the database locked."""
@@ -99,6 +101,15 @@ def _say_that_it_is_away(context: ExceptionContext) -> None:
 def reading(database: Engine) -> Connection:
     """A connection for queries alone: in SQLite they neither wait for a writer nor hold one up."""
     return database.connect().execution_options(**{READS: True})
+
+
+def of_person(
+    table: Table, *, speaker: str | None, call: str | None, requests: Collection[str]
+) -> ColumnElement[bool]:
+    """Rows about what this speaker said, in this call, or in these requests; None names nobody."""
+    names = (table.c.speaker, speaker), (table.c.call, call)
+    named = [column == name for column, name in names if name is not None]
+    return or_(*named, table.c.request_id.in_(requests))
 
 
 def ensure_tables(database: Engine, *tables: Table) -> None:
