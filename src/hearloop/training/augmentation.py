@@ -96,7 +96,8 @@ def telephone(features: Matrix, rng: np.random.Generator) -> Matrix:
     Outside a band of random edges a weak, unsteady rest; inside it the noise of eight bits.
     """
     outside = (rng.uniform(*_LOW_HZ) > _CENTRES) | (rng.uniform(*_HIGH_HZ) < _CENTRES)
-    level = rng.uniform(FLOOR, features.mean())
+    # Digital silence lies at the floor, and its mean, rounded, just below it.
+    level = rng.uniform(FLOOR, max(FLOOR, float(features.mean())))
     rest = rng.normal(level, rng.uniform(0.0, 1.0), (len(features), int(outside.sum())))
     powers = np.exp(features)
     powers += np.outer(loudness(powers) * np.float32(_MU_LAW), POWERS_OF_WHITE)

@@ -2,8 +2,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from hearloop.features import FLOOR, Matrix, mel_centres
+from hearloop.features import FLOOR, MEL_BINS, Matrix, mel_centres
 from hearloop.recipe import Augmentation
 from hearloop.training import augmentation
 
@@ -58,6 +60,15 @@ def test_masks_hide_a_small_part(features: Matrix) -> None:
     hidden = [(masked != features).mean() for masked in many(features, augmentation.mask)]
     assert max(hidden) < 0.45
     assert 0.05 < np.mean(hidden) < 0.3
+
+
+@example(frames=209, seed=0)  # the mean of so many equal numbers is rounded down
+@given(frames=st.integers(1, 700), seed=st.integers(0, 2**32))
+def test_digital_silence_stays_at_the_floor_on_a_telephone(frames: int, seed: int) -> None:
+    silence = np.full((frames, MEL_BINS), FLOOR, np.float32)
+    coded = augmentation.telephone(silence, np.random.default_rng(seed))
+    assert (coded >= FLOOR).all()
+    assert (coded < FLOOR + 0.1).all()
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5])
