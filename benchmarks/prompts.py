@@ -1,8 +1,8 @@
 """Human speech after synthetic: `python -m benchmarks.prompts`.
 
-A base model learns from speech that espeak-ng makes of prose (Python's own reference), of common
-words in any order and of the synthetic callers' grammar. It then adapts to the training part of
-Debian's human prompts, with the synthetic speech replayed. Both are judged on the prompts whose
+A base model learns from a neural voice (hibari) that reads prose (Python's own reference) and
+common words in any order. It then adapts to the training part of Debian's human prompts, with the
+synthetic speech replayed. Both are judged on the prompts whose
 texts are in no training and in no language model: `prompts_wer`, `prompts_relative_gain` (how much
 of the base's WER is gone), and the errors on words that training had and had not. faster-whisper
 base (int8, beam 1, a thread) hears the same files: `prompts_vs_whisper_wer` is our WER less its
@@ -25,24 +25,20 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import soxr
 from numpy.typing import NDArray
 
 from benchmarks.languages import Bench, cpu_seconds, errors
 from benchmarks.results import record
-from hearloop.audio import SAMPLE_RATE, Samples, add_noise, encode_flac
+from hearloop.audio import SAMPLE_RATE, Samples, encode_flac
 from hearloop.bundle import SERVED
-from hearloop.corpora.espeak import speak_all
-from hearloop.corpora.synthetic import SPEECH_LEVEL_DBFS, speakers
 from hearloop.datasets import CutRow
 from hearloop.errors import InvalidTranscript
 from hearloop.recipe import (
     Augmentation,
     FolderCorpus,
-    PerSplit,
     PromptsCorpus,
     Recipe,
-    Split,
-    SyntheticCorpus,
     TrainingConfig,
 )
 from hearloop.recogniser import Recogniser
@@ -51,17 +47,16 @@ from hearloop.text import normalise
 
 COMMAND: Final = "python -m benchmarks.prompts"
 CPU_SECONDS: Final = 2400.0
-VOICES: Final = SyntheticCorpus(
-    seed=31,
-    accents=("en-us",),
-    speakers=PerSplit(train=120, dev=8, test=0),
-    utterances_per_speaker=PerSplit(train=8, dev=4, test=0),
-    snr_db=(15.0, 40.0),
-)
-PHRASES: Final = {"train": 16, "dev": 2}
-"""Of prose, by each voice."""
-DRAWN: Final = {"train": 40, "dev": 4}
-"""Phrases of common words in any order, by each voice: with the prose, five hours."""
+SEED: Final = 31
+READERS: Final = {"train": 110, "dev": 6}
+"""Ways in which the voice speaks, each with a pitch and a pace of its own."""
+PITCH: Final = (0.93, 1.07)
+PACE: Final = (0.8, 1.15)
+"""Ranges of factors: of all frequencies, and of the syllables a second."""
+PHRASES: Final = 16
+"""Of prose, by each reader."""
+DRAWN: Final = 44
+"""Phrases of common words in any order, by each reader: with the prose, five hours."""
 COMMONEST: Final = 6000
 DRAWN_WORDS: Final = (2, 7)
 BASE: Final = TrainingConfig(
@@ -81,6 +76,8 @@ ADAPTED: Final = TrainingConfig(
     augmentation=Augmentation(noise=0.2, rooms=0.1, voices=0.3),
 )
 WORDS: Final = (3, 12)
+SILENCE: Final = SAMPLE_RATE // 5
+"""Samples before and after a phrase."""
 SLOW_FILES: Final = 40
 """Recordings of which whisper's speed is measured."""
 
@@ -115,27 +112,23 @@ def vocabulary() -> tuple[list[str], NDArray[np.float64]]:
     return words, shares / shares.sum()
 
 
-def spoken_prose(folder: Path) -> FolderCorpus:
-    """The prose in the voices of the synthetic callers, with a manifest beside it."""
+def read_aloud(folder: Path) -> FolderCorpus:
+    """The phrases as the neural voice reads them, with a manifest beside them."""
+    from hibari import Hibari
+
     folder.mkdir(parents=True, exist_ok=True)
-    lines, phrases, rng = [], prose(), np.random.default_rng(VOICES.seed)
-    splits: tuple[Split, ...] = ("train", "dev")
-    for split in splits:
-        voices = speakers(VOICES, split)
-        for batch in (voices[at : at + 4] for at in range(0, len(voices), 4)):
-            said = [
-                [*rng.choice(phrases, PHRASES[split], replace=False), *drawn(rng, DRAWN[split])]
-                for _ in batch
-            ]
-            spoken = speak_all([(one.voice, texts) for one, texts in zip(batch, said, strict=True)])
-            for one, texts, recordings in zip(batch, said, spoken, strict=True):
-                for text, samples in zip(texts, recordings, strict=True):
-                    name = f"{len(lines):05d}.flac"
-                    gain = 10 ** (SPEECH_LEVEL_DBFS / 20) / np.sqrt(np.mean(samples**2))
-                    heard = add_noise(np.pad(samples * gain, 3200), one.snr_db, rng)
-                    (folder / name).write_bytes(encode_flac(heard))
-                    row = {"audio": name, "text": text, "speaker": one.voice.name, "split": split}
-                    lines.append(json.dumps(row))
+    voice, phrases, rng = Hibari(), prose(), np.random.default_rng(SEED)
+    lines: list[str] = []
+    for split, readers in READERS.items():
+        for reader in range(readers):
+            pitch, pace = rng.uniform(*PITCH), rng.uniform(*PACE)
+            for text in (*rng.choice(phrases, PHRASES, replace=False), *drawn(rng, DRAWN)):
+                spoken = voice(text, speed=pace / pitch, seed=len(lines))
+                samples = soxr.resample(spoken, voice.sample_rate * pitch, SAMPLE_RATE)
+                name = f"{len(lines):05d}.flac"
+                (folder / name).write_bytes(encode_flac(np.pad(samples, SILENCE)))
+                row = {"audio": name, "text": text, "speaker": f"{split}-{reader}", "split": split}
+                lines.append(json.dumps(row))
     manifest = folder / "manifest.jsonl"
     manifest.write_text("\n".join(lines))
     return FolderCorpus(location=str(manifest))
@@ -223,7 +216,7 @@ def measure(home: Path, steps: tuple[int, int]) -> dict[str, float]:
     bench, began = Bench(home), cpu_seconds()
     base = Recipe(
         name="base",
-        corpora=(VOICES, spoken_prose(home / "prose")),
+        corpora=(read_aloud(home / "prose"),),
         training=replace(BASE, steps=steps[0]),
     )
     adapted = Recipe(

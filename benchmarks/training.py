@@ -1,6 +1,9 @@
 """How fast training is, and how much memory it takes: `python -m benchmarks.training FIGURE…`.
 
-On an idle machine. `workers`: two torchrun workers with a thread each over one worker with two.
+On an idle machine. `workers`: two torchrun workers with a thread each over one worker with two, in
+batches of twice the usual seconds: as much for each of the two as one worker has. The usual batch
+is halved between them in `two_workers_speed_usual_batch`; three utterances at a time keep a core
+less busy.
 `memory`: what is resident after 1,000 steps over that after 200. `resume`: from the new start of a
 killed worker to its next step.
 """
@@ -94,13 +97,13 @@ def network() -> Model:
 # Workers.
 
 
-def speed(workers: int, objects: InMemoryObjects) -> float:
-    """Audio seconds a second of so many workers, which share the cores."""
+def speed(config: TrainingConfig, objects: InMemoryObjects) -> float:
+    """Audio seconds a second of its workers, which share the cores."""
     sets = [FeatureSet(role="new", archive=f"{ARCHIVE}/manifest.json")]
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         summary = train(
-            replace(CONFIG, workers=workers),
+            config,
             sets=sets,
             base_bundle=None,
             output=home / "bundle",
@@ -110,17 +113,24 @@ def speed(workers: int, objects: InMemoryObjects) -> float:
     return summary.audio_seconds_per_second
 
 
-def workers() -> None:
-    """In turns, so that a slow minute hits both."""
-    os.environ.pop("OMP_NUM_THREADS", None)  # the launcher shares the cores out
-    objects = stored(speech())
+def two_over_one(config: TrainingConfig, objects: InMemoryObjects) -> float:
+    """Speed of two workers to that of one, in turns, so that a slow minute hits both."""
     one, two = [], []
     for _ in range(ROUNDS):
-        one.append(speed(1, objects))
-        two.append(speed(2, objects))
+        one.append(speed(config, objects))
+        two.append(speed(replace(config, workers=2), objects))
         print(f"one worker {one[-1]:.0f}, two workers {two[-1]:.0f} audio s/s", flush=True)
-    ratio = float(np.median(two) / np.median(one))
-    record("speech", "two_workers_speed", ratio, "ratio", f"{COMMAND} workers")
+    return float(np.median(two) / np.median(one))
+
+
+def workers() -> None:
+    """Whole batches for each of two workers, then halves."""
+    os.environ.pop("OMP_NUM_THREADS", None)  # the launcher shares the cores out
+    objects, command = stored(speech()), f"{COMMAND} workers"
+    both = replace(CONFIG, batch_seconds=2 * CONFIG.batch_seconds)
+    record("speech", "two_workers_speed", two_over_one(both, objects), "ratio", command)
+    usual = two_over_one(CONFIG, objects)
+    record("speech", "two_workers_speed_usual_batch", usual, "ratio", command)
 
 
 # Memory, resuming.
