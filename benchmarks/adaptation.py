@@ -4,8 +4,8 @@ The base is what `benchmarks.recognition --home FOLDER` trained on three accents
 where it is missing). Callers of four accents that it never heard are answered for an hour; people
 take the answers as the review queue ranks them and correct those that are wrong, ten minutes of
 speech in all. That adapts the base, with old speech mixed in; development speakers choose learning
-rate and share of the new weights. Both figures are of other speakers and other sentences than the corrected ones:
-`drift_relative_gain` on the new accents, `drift_forgetting` on the old.
+rate and share of the new weights. Both figures are of other speakers and other sentences than the
+corrected ones: `drift_relative_gain` on the new accents, `drift_forgetting` on the old.
 """
 
 import argparse

@@ -60,6 +60,23 @@ DRAWN: Final = 44
 COMMONEST: Final = 6000
 DRAWN_WORDS: Final = (2, 7)
 BASE: Final = TrainingConfig(
+    steps=4600,
+    averaged_checkpoints=5,
+    augmentation=Augmentation(telephone=0.0, rooms=0.1, noise=0.1, voices=0.3),
+)
+ADAPTED: Final = TrainingConfig(
+    steps=6600,
+    peak_learning_rate=2e-3,
+    warm_start=True,
+    replay_utterances=6600,
+    corpus_repeats=12,
+    average_with_base=(0.8, 1.0),
+    accepted_forgetting=1.0,  # nobody will call in a synthetic voice
+    averaged_checkpoints=5,
+    augmentation=Augmentation(telephone=0.0, rooms=0.1, noise=0.2, voices=0.5),
+)
+WORDS: Final = (2, 7)
+BASE: Final = TrainingConfig(
     steps=4800,
     averaged_checkpoints=5,
     augmentation=Augmentation(noise=0.2, rooms=0.15, voices=0.5),
