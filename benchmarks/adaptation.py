@@ -38,7 +38,7 @@ from hearloop.review import Candidate, rank
 from hearloop.testing import InMemoryObjects
 from hearloop.training import FeatureSet, TorchrunLauncher, train
 
-COMMAND: Final = "python -m benchmarks.adaptation"
+COMMAND: Final = "python -m benchmarks.adaptation --home runs/benchmarks/recognition"
 ACCENTS: Final = ("en-gb-scotland", "en-029", "en-gb-x-gbclan", "en-gb-x-gbcwmd")
 DRIFTED: Final = SyntheticCorpus(
     seed=23,

@@ -133,17 +133,22 @@ def _shar(
     objects: ObjectStore,
     cache: Path,
 ) -> None:
+    """Copies of the audio are kept as long as their shard is written: there may be much of it."""
     from lhotse import CutSet
     from lhotse.shar import SharWriter
 
     cuts = {cut.id: cut.to_dict() for cut in snapshot.cuts(split)}  # type: ignore[arg-type]
     for start in range(0, len(rows), _SHARD):
         part = rows[start : start + _SHARD]
-        for row in part:
-            path = local_audio(row, objects, cache)
-            source = {"type": "file", "channels": [0], "source": str(path)}
-            cuts[row.id]["recording"]["sources"] = [source]
-        with tempfile.TemporaryDirectory() as folder:
+        cache.mkdir(parents=True, exist_ok=True)
+        with (
+            tempfile.TemporaryDirectory(dir=cache) as copies,
+            tempfile.TemporaryDirectory(dir=cache) as folder,
+        ):
+            for row in part:
+                path = local_audio(row, objects, Path(copies))
+                source = {"type": "file", "channels": [0], "source": str(path)}
+                cuts[row.id]["recording"]["sources"] = [source]
             number = start // _SHARD
             fields = {"recording": "flac"}
             with SharWriter(folder, fields, shard_size=_SHARD, shard_offset=number) as writer:

@@ -51,7 +51,8 @@ class ConformerCtc:
     """Outputs before the chunk that it attends to: 2.6 s."""
     dropout: float = 0.1
     decoder_layers: int = 0
-    """Of the attention decoder that rescores whole recordings; 0 leaves it out."""
+    """Of the attention decoder that chooses the final text of each utterance among those of the
+    beam, in streams as in recordings; 0 leaves it out."""
     attention_share: float = 0.3
     """Weight of the attention decoder, in the loss and when rescoring; CTC has the rest."""
     lookahead: Literal[0] = 0

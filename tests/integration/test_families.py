@@ -15,6 +15,7 @@ from safetensors.numpy import save
 from hearloop import decoding, feature_archive
 from hearloop.architecture import ConformerArchitecture, Wav2Vec2Architecture, sample_rows, sized
 from hearloop.bundle import verify
+from hearloop.decoding import Word
 from hearloop.errors import ConfigurationError
 from hearloop.evaluation import agreement
 from hearloop.export import load_network
@@ -257,3 +258,21 @@ def test_the_decoder_scores_as_it_does_in_torch(conformer: Trained) -> None:
             torch.tensor([9, 9, 9]),
         )
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
+
+
+def test_the_decoder_may_prefer_another_text_than_ctc(conformer: Trained) -> None:
+    recogniser = Recogniser.load(conformer.bundle)
+    shape, rescorer = recogniser.bundle.architecture, recogniser.rescorer
+    assert isinstance(shape, ConformerArchitecture)
+    assert rescorer
+    encoded = np.random.default_rng(0).normal(size=(9, 16)).astype(np.float32)
+    words = [
+        [Word(text=text, start_s=0.0, end_s=0.2, confidence=1.0)] for text in ("a", "bcd", "zz")
+    ]
+    nats = rescorer.scores([recogniser.tokenizer.encode(one.text) for (one,) in words], encoded)
+    worst, best = int(np.argmin(nats)), int(np.argmax(nats))
+    # So many nats of CTC weigh as much as the decoder's preference.
+    even = (nats[best] - nats[worst]) * shape.attention_share / (1 - shape.attention_share)
+    assert even > 0.1
+    for lead, chosen in ((0.9 * even, best), (1.1 * even, worst)):
+        assert rescorer.best([(lead, words[worst]), (0.0, words[best])], encoded) == words[chosen]

@@ -155,6 +155,24 @@ def test_sigterm_saves_and_the_next_run_goes_on(
     assert verify(tmp_path / "bundle").digest == verify(uninterrupted / "bundle").digest
 
 
+def test_sigterm_while_candidates_are_judged_ends_it_and_the_steps_are_kept(
+    uninterrupted: Path, shard: Path, tmp_path: Path
+) -> None:
+    stage(tmp_path, shard)
+    asked = "import os, signal; before = worker._Run._candidates\n" + (
+        "def candidates(run):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    return before(run)\n"
+        "worker._Run._candidates = candidates\n"
+    )
+    assert run_worker(tmp_path, asked).returncode == 128 + signal.SIGTERM
+    before = (tmp_path / "curves.jsonl").read_text()
+    train_in_one_go(tmp_path, shard)
+    assert (tmp_path / "curves.jsonl").read_text().startswith(before)
+    assert len(losses(tmp_path)) == TINY.steps
+    assert verify(tmp_path / "bundle").digest == verify(uninterrupted / "bundle").digest
+
+
 def test_a_full_disk_leaves_the_checkpoint_before(shard: Path, tmp_path: Path) -> None:
     """A limit on the size of files stands in for the disk: the same write fails half way."""
     stage(tmp_path, shard)
@@ -268,6 +286,35 @@ def test_two_workers_learn_what_one_learns(
     )
     found, expected = losses(tmp_path / "work"), losses(uninterrupted)
     assert list(found.values()) == pytest.approx(list(expected.values()), rel=1e-3)
+
+
+def run_workers(work: Path, prelude: str) -> "subprocess.CompletedProcess[str]":
+    """Three workers under torchrun; `prelude` is Python that runs before each."""
+    script = work / "worker.py"
+    script.write_text(
+        "import sys; from hearloop.training import worker\n"
+        "from hearloop.training.__main__ import main\n"
+        f"{prelude}\nsys.exit(main(sys.argv[1]))\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "3", str(script), str(work / "staged.json")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def test_three_workers_that_are_killed_end_with_the_same_bits(shard: Path, tmp_path: Path) -> None:
+    """The sum of three gradients has other bits in another order."""
+    checkpoints = "worker._CHECKPOINT_STEPS = 3"
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for work in (whole, killed):
+        stage(work, shard, replace(TINY, workers=3))
+    assert run_workers(killed, kill_at(7)).returncode != 0
+    for work in (whole, killed):
+        done = run_workers(work, checkpoints)
+        assert done.returncode == 0, done.stderr
+        assert ("training goes on after step 6" in done.stderr) == (work == killed)
+    assert losses(killed) == losses(whole)
+    assert verify(killed / "bundle").digest == verify(whole / "bundle").digest
 
 
 def test_says_what_is_wrong_with_the_data(tmp_path: Path) -> None:

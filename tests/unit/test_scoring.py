@@ -17,7 +17,9 @@ from hearloop.scoring import (
     total,
 )
 
-words = st.lists(st.sampled_from(["a", "call", "my", "mother", "now", "it's"]), max_size=9)
+words = st.lists(
+    st.sampled_from(["a", "call", "my", "mother", "now", "it's", "più", "ещё"]), max_size=9
+)
 
 
 @given(reference=words, hypothesis=words)
@@ -32,7 +34,10 @@ def test_counts_equal_jiwers(reference: list[str], hypothesis: list[str]) -> Non
         jiwer.process_characters([spoken], [heard]),
         count_characters(spoken, heard),
     )
-    assert our_letters.errors == letters.substitutions + letters.insertions + letters.deletions
+    assert our_letters.hits == letters.hits
+    assert our_letters.substitutions == letters.substitutions
+    assert our_letters.insertions == letters.insertions
+    assert our_letters.deletions == letters.deletions
     assert our_letters.rate == pytest.approx(letters.cer)
 
 

@@ -83,6 +83,7 @@ def test_few_shards_are_held_and_no_copy_is_left(
     snapshot: Snapshot, objects: Counting, tmp_path: Path
 ) -> None:
     uri = streamed.extract(snapshot, objects=objects, bucket="artifacts", cache=tmp_path)
+    assert not list(tmp_path.iterdir())
     found = list(streamed.read(uri, objects, bins=MEL_BINS))
     objects.read.clear()
     for _ in range(2):

@@ -55,7 +55,7 @@ def test_other_languages_are_refused() -> None:
         normalise("Hallo", "de")
 
 
-TEXT = st.text() | st.text("abcABC' ,.-0123456789$£€%&@th\u2019é", max_size=40)
+TEXT = st.text() | st.text("abcABC' ,.-0123456789$£€%&@th\u2019é\u2212½mrd", max_size=40)
 
 
 @settings(deadline=None, derandomize=True, max_examples=400)
@@ -110,6 +110,83 @@ def test_each_language_is_spelled_as_it_is_said(language: str, written: str, sai
     assert normalise(written, language) == said
 
 
+@pytest.mark.parametrize(
+    ("language", "written", "said"),
+    [
+        ("en", "-5 °C", "minus five degrees celsius"),
+        (
+            "en",
+            "\u22125 or (-$5) is 8 \u2212 13",
+            "minus five or minus five dollars is eight minus thirteen",
+        ),
+        ("en", "x=-0.5, not -½", "x equals minus zero point five not minus one half"),
+        ("it", "-5 °C, -3 €", "meno cinque gradi celsius meno tre euro"),
+        ("fr", "\u22125 °C", "moins cinq degrés celsius"),
+        ("es", "-5 °C", "menos cinco grados celsius"),
+        ("ru", "\u22125 °C", "минус пять градусов цельсия"),
+    ],
+)
+def test_a_minus_is_said(language: str, written: str, said: str) -> None:
+    assert normalise(written, language) == said
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("twenty-one, 2-3", "twenty one two three"),
+        ("555 -1234, 2 - 3", normalise("555 1234, 2 3")),
+        ("555-1234", normalise("555 1234")),
+        ("5%-10%", "five percent ten percent"),
+    ],
+)
+def test_a_hyphen_is_no_minus(written: str, said: str) -> None:
+    assert normalise(written) == said
+
+
+@pytest.mark.parametrize(
+    ("language", "written", "said"),
+    [
+        ("en", "Mr Smith, Mr. Smith", "mister smith mister smith"),
+        ("en", "Mrs Roe at the Dr's; Drew", "missus roe at the doctor's drew"),
+        ("es", "Sr Núñez, Sra. Gil, Dra Paz", "señor núñez señora gil doctora paz"),
+        ("fr", "Mme Noël, Mlle Roux, Dr Petit", "madame noël mademoiselle roux docteur petit"),
+        ("fr", "M. Élie, J. M. Roux, 5 m. de", "monsieur élie j m roux cinq m de"),
+        ("fr", "p. ex. ici", "par exemple ici"),
+        ("ru", "т. е. да и т.\u00a0д. и т.п.", "то есть да и так далее и тому подобное"),
+    ],
+)
+def test_abbreviations_are_said_however_they_are_written(
+    language: str, written: str, said: str
+) -> None:
+    assert normalise(written, language) == said
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("1.er, 3er piso", "primer tercer piso"),
+        ("la 2.ª y el 1.º", "la segunda y el primero"),
+    ],
+)
+def test_spanish_ordinals_may_have_a_full_stop(written: str, said: str) -> None:
+    assert normalise(written, "es") == said
+
+
+@pytest.mark.parametrize(
+    ("language", "written", "said"),
+    [
+        ("en", "½ cup, 1 ½ cups, ¾", "one half cup one and a half cups three quarters"),
+        ("en", "½ km, 1½ km", "one half kilometer one and a half kilometers"),
+        ("it", "1½ o ¼, 2½ %", "uno e mezzo o un quarto due e mezzo percento"),
+        ("es", "2¾, ½", "dos y tres cuartos medio"),
+        ("fr", "2½, ¼", "deux et demi un quart"),
+        ("ru", "2½ км, ½ км, ¾", "два с половиной километра половина километра три четверти"),
+    ],
+)
+def test_fractions_in_one_character_are_said(language: str, written: str, said: str) -> None:
+    assert normalise(written, language) == said
+
+
 def test_letters_of_another_alphabet_are_refused() -> None:
     with pytest.raises(InvalidTranscript, match="LATIN SMALL LETTER Q"):
         normalise("нажмите Q", "ru")
@@ -118,7 +195,7 @@ def test_letters_of_another_alphabet_are_refused() -> None:
 @settings(deadline=None, derandomize=True, max_examples=200)
 @given(
     st.sampled_from(["it", "es", "es-MX", "fr", "fr-CA", "ru"]),
-    st.text() | st.text("abcÀÉéñùœЁёй' ,.-0123456789$€%°ªkmh\u0301\u202f", max_size=40),
+    st.text() | st.text("abcÀÉéñùœЁёйтд' ,.-0123456789$€%°ªkmhMer\u0301\u202f\u2212½", max_size=40),
 )
 def test_every_language_writes_its_alphabet_and_settles(language: str, text: str) -> None:
     try:

@@ -15,6 +15,7 @@ from functools import lru_cache
 from hearloop.errors import InvalidTranscript
 from hearloop.text.languages import (
     CURRENCIES,
+    PARTS,
     Language,
     currency_leads,
     language_of,
@@ -34,11 +35,12 @@ _LONGEST_NUMBER = 9
 _APOSTROPHES = re.compile("[\u2018\u2019\u02bc\u0060\u00b4]")
 _MARKUP = re.compile(r"[\[\]<>{}]")
 _DIGITS = re.compile(r"\d+")
+_WORD = re.compile(r"\w+")
 _STRAY_APOSTROPHE = re.compile(r"(?<![^\W\d_])'|'(?![^\W\d_])")
 _NARROW = "\u00a0\u202f"
 """Spaces that separate thousands, which a common space does not: it stands between two numbers."""
-_KEPT = f"ºª№{_NARROW}"
-"""What compatibility forms would turn into letters and common spaces before numbers are read."""
+_KEPT = f"ºª№{PARTS}{_NARROW}"
+"""What compatibility forms would turn into letters, digits and common spaces too early."""
 
 _Rule = tuple["re.Pattern[str]", Callable[["re.Match[str]"], str]]
 
@@ -57,7 +59,10 @@ def normalise(text: str, language: str = "en") -> str:
     for characters that are outside the language's alphabet once foreign accents are taken off.
     """
     spoken = language_of(language)
-    plain = _folded(text, spoken.alphabet + _KEPT, spoken)
+    plain = text
+    for cased, words in spoken.cased.items():
+        plain = re.sub(cased, words, plain)
+    plain = _folded(plain, spoken.alphabet + _KEPT, spoken)
     mark = _MARKUP.search(plain)
     if mark:
         raise InvalidTranscript(
@@ -66,8 +71,10 @@ def normalise(text: str, language: str = "en") -> str:
         )
     for pattern, replacement in _rules(language):
         plain = pattern.sub(replacement, plain)
-    words = _without_punctuation(_folded(plain, spoken.alphabet, spoken))
-    said = " ".join(_STRAY_APOSTROPHE.sub(" ", words).split())
+    bare = _without_punctuation(_folded(plain, spoken.alphabet, spoken))
+    said = " ".join(_STRAY_APOSTROPHE.sub(" ", bare).split())
+    # Last, where every word stands alone: `5dr` would only turn into `five doctor` the second time.
+    said = _WORD.sub(lambda word: spoken.titles.get(word[0], word[0]), said)
     if not said:
         raise InvalidTranscript(f"The transcript {_shown(text)} holds no words.")
     foreign = sorted(set(said) - set(spoken.alphabet))
@@ -111,20 +118,29 @@ def _rules(tag: str) -> tuple[_Rule, ...]:
     language = language_of(tag)
     signs = "".join(map(re.escape, language.signs))
     return (
+        _minus(language),  # first: `5%-10%` is a range, `percent -10` would not be
         (re.compile(f"[{signs}]"), lambda found: language.signs[found[0]]),
         _abbreviations(language),
         *_numbers(tag, language),
     )
 
 
+def _minus(language: Language) -> _Rule:
+    """A hyphen is one where a word could begin, unless it may join the numbers of `555 -1234`."""
+    money = "".join(CURRENCIES)
+    pattern = rf"(?:(?<![^\s(=])(?<!\d\s)-|\u2212\s?)(?=(?:[{money}]\s?)?[\d{PARTS}])"
+    return re.compile(pattern), lambda found: f" {language.minus} "
+
+
 def _abbreviations(language: Language) -> _Rule:
     """With the full stop that marks them as such, which those with a sign inside may lack."""
     ways = [
-        re.escape(short) + (r"\.?" if re.search(r"\W", short) else r"\.")
+        re.escape(short).replace(r"\ ", r"\s?") + (r"\.?" if re.search(r"\W", short) else r"\.")
         for short in sorted(language.abbreviations, key=len, reverse=True)
     ]
     pattern = re.compile(rf"(?<![\w.])({'|'.join(ways)})(?!\w)")
-    return pattern, lambda found: f" {language.abbreviations[found[0].removesuffix('.')]} "
+    words = {short.replace(" ", ""): said for short, said in language.abbreviations.items()}
+    return pattern, lambda found: f" {words[''.join(found[0].split()).removesuffix('.')]} "
 
 
 def _numbers(tag: str, language: Language) -> tuple[_Rule, ...]:
@@ -137,7 +153,11 @@ def _numbers(tag: str, language: Language) -> tuple[_Rule, ...]:
     points = "".join(map(re.escape, language.point or decimal))
 
     def quantity(written: str) -> Decimal:
-        return Decimal(re.sub(groups, "", written).replace(decimal, "."))
+        whole = written.rstrip(PARTS).rstrip()
+        if not whole:
+            return language.part_count
+        part = Decimal("0.5") if whole != written else 0  # plural forms ask only whether there is
+        return Decimal(re.sub(groups, "", whole).replace(decimal, ".")) + part
 
     def amount(found: re.Match[str]) -> str:
         symbol, whole, cents = found["before"] or found["after"], found["whole"], found["cents"]
@@ -156,7 +176,9 @@ def _numbers(tag: str, language: Language) -> tuple[_Rule, ...]:
             amount,
         ),
         (
-            re.compile(rf"({number}(?:{point}\d+)?)\s?({signs})(?![^\W\d_])"),
+            re.compile(
+                rf"({number}(?:{point}\d+)?(?:\s?[{PARTS}])?|[{PARTS}])\s?({signs})(?![^\W\d_])"
+            ),
             lambda found: f"{found[1]} {unit_name(units(tag)[found[2]], quantity(found[1]), tag)} ",
         ),
         (
@@ -166,6 +188,10 @@ def _numbers(tag: str, language: Language) -> tuple[_Rule, ...]:
         (
             re.compile(rf"(?<!\d)([1-9]\d{{0,8}})({language.ordinal})(?!\w)"),
             lambda found: f" {language.nth(int(found[1]), found[2])} ",
+        ),
+        (
+            re.compile(rf"(?<=\d)\s?(?P<behind>[{PARTS}])|[{PARTS}]"),
+            lambda found: f" {language.parts[PARTS.index(found[0][-1])][bool(found['behind'])]} ",
         ),
         (
             re.compile(rf"(\d+)([{points}])(\d+)"),

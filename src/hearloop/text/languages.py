@@ -20,6 +20,7 @@ from hearloop.errors import InvalidTranscript
 
 __all__ = [
     "CURRENCIES",
+    "PARTS",
     "Language",
     "currency_leads",
     "language_of",
@@ -31,6 +32,9 @@ __all__ = [
 _LATIN: Final = "abcdefghijklmnopqrstuvwxyz"
 
 CURRENCIES: Final = {"$": "USD", "£": "GBP", "€": "EUR", "₽": "RUB"}
+
+PARTS: Final = "½¼¾"
+"""Fractions in one character, in the order of `Language.parts`."""
 
 _UNITS: Final = (
     "concentr-percent", "digital-gigabyte", "digital-megabyte", "frequency-kilohertz",
@@ -47,20 +51,29 @@ class Language:
 
     code: of ISO 639; territory: whose separators hold where a tag names none; alphabet: the
     characters of a normalised transcript, in the order in which tokenizers number them; signs:
-    what is said for a sign; abbreviations: in lower case, without the full stop that ends them,
-    which only those with a sign inside may lack; point: the word for a decimal separator, None
-    where num2words says the whole fraction; ordinal: pattern of an ordinal's ending; feminine:
-    pattern of the endings of that gender, the last letters of the masculine and of the feminine.
+    what is said for a sign; minus: what is said before a negative number; parts: what is said
+    for each of PARTS alone, and behind a number; abbreviations: in lower case, without the full
+    stop that ends them, which only those with a sign inside may lack, a space where writers may
+    leave one; titles: abbreviations with a full stop or without; point: the word for a decimal
+    separator, None where num2words says the whole fraction; ordinal: pattern of an ordinal's
+    ending; endings: patterns of those that inflect it, its last letters and what replaces them.
     """
 
     code: str
     territory: str
     alphabet: str
     signs: Mapping[str, str]
+    minus: str
+    parts: tuple[tuple[str, str], ...]
     abbreviations: Mapping[str, str]
     point: Mapping[str, str] | None
     ordinal: str
-    feminine: tuple[str, str, str] | None = None
+    endings: tuple[tuple[str, str, str], ...] = ()
+    titles: Mapping[str, str] = field(default_factory=dict)
+    cased: Mapping[str, str] = field(default_factory=dict)
+    """What is said for patterns that capital letters tell from others."""
+    part_count: Decimal = Decimal(1)
+    """The number whose plural form a unit takes behind one of PARTS alone."""
     units: tuple[str, ...] = ()
     """Units whose signs mean nothing else in this language, beside _UNITS."""
     letters: Mapping[str, str] = field(default_factory=dict)
@@ -95,11 +108,11 @@ class Language:
         return f"{pounds} {pence if cents else ''}"
 
     def nth(self, number: int, ending: str) -> str:
-        """The ordinal of a number; its written ending may tell the gender."""
+        """The ordinal of a number; its written ending may inflect it."""
         words = str(num2words(number, lang=self.code, to="ordinal"))
-        if self.feminine and re.fullmatch(self.feminine[0], ending):
-            masculine, feminine = self.feminine[1:]
-            return re.sub(f"{masculine}$", feminine, words)
+        for pattern, last, inflected in self.endings:
+            if re.fullmatch(pattern, ending):
+                return re.sub(f"{last}$", inflected, words)
         return words
 
 
@@ -115,10 +128,15 @@ _LANGUAGES: Final = {
             territory="US",
             alphabet=_LATIN + "' ",
             signs={"%": " percent "} | _signs("and", "plus", "at", "equals"),
+            minus="minus",
+            parts=(
+                ("one half", "and a half"), ("one quarter", "and a quarter"),
+                ("three quarters", "and three quarters"),
+            ),
             abbreviations={
-                "mr": "mister", "mrs": "missus", "dr": "doctor", "prof": "professor",
-                "etc": "et cetera", "e.g": "for example", "i.e": "that is",
+                "prof": "professor", "etc": "et cetera", "e.g": "for example", "i.e": "that is",
             },
+            titles={"mr": "mister", "mrs": "missus", "dr": "doctor"},
             point={".": "point"},
             ordinal="st|nd|rd|th",
             money={
@@ -130,41 +148,59 @@ _LANGUAGES: Final = {
             territory="IT",
             alphabet=_LATIN + "àèéìíîòóùú' ",
             signs=_signs("e", "più", "chiocciola", "uguale"),
+            minus="meno",
+            parts=(
+                ("mezzo", "e mezzo"), ("un quarto", "e un quarto"), ("tre quarti", "e tre quarti"),
+            ),
             abbreviations={
                 "sig": "signor", "sig.ra": "signora", "dott": "dottor", "dott.ssa": "dottoressa",
                 "prof": "professor", "ecc": "eccetera", "tel": "telefono", "n°": "numero",
             },
             point={",": "virgola", ".": "punto"},
             ordinal="[°ºª]",
-            feminine=("ª", "o", "a"),
+            endings=(("ª", "o", "a"),),
         ),
         Language(
             code="es",
             territory="ES",
             alphabet=_LATIN + "áéíóúüñ' ",
             signs=_signs("y", "más", "arroba", "igual"),
+            minus="menos",
+            parts=(
+                ("medio", "y medio"), ("un cuarto", "y un cuarto"),
+                ("tres cuartos", "y tres cuartos"),
+            ),
             abbreviations={
+                "ud": "usted", "uds": "ustedes", "etc": "etcétera", "tel": "teléfono",
+                "núm": "número",
+            },
+            titles={
                 "sr": "señor", "sra": "señora", "srta": "señorita", "dr": "doctor",
-                "dra": "doctora", "ud": "usted", "uds": "ustedes", "etc": "etcétera",
-                "tel": "teléfono", "núm": "número",
+                "dra": "doctora",
             },
             point={",": "coma", ".": "punto"},
-            ordinal="[°ºª]|er|ra",
-            feminine=("ª|ra", "o", "a"),
+            ordinal=r"\.?(?:[°ºª]|er|ra)",
+            endings=((r"\.?(?:ª|ra)", "o", "a"), (r"\.?er", "ero", "er")),
         ),
         Language(
             code="fr",
             territory="FR",
             alphabet=_LATIN + "àâæçèéêëîïôœùûüÿ' ",
             signs=_signs("et", "plus", "arobase", "égale"),
+            minus="moins",
+            parts=(
+                ("demi", "et demi"), ("un quart", "et un quart"),
+                ("trois quarts", "et trois quarts"),
+            ),
             abbreviations={
-                "dr": "docteur", "mme": "madame", "mlle": "mademoiselle",
-                "etc": "et cetera", "tél": "téléphone", "p.ex": "par exemple",
-                "n°": "numéro",
+                "etc": "et cetera", "tél": "téléphone", "p. ex": "par exemple", "n°": "numéro",
             },
+            titles={"dr": "docteur", "mme": "madame", "mlle": "mademoiselle"},
+            # Not behind another initial: `J. M. Roux` is no monsieur.
+            cased={r"(?<![\w.])(?<!\b[A-Z]\.\s)M\.(?=\s[A-ZÀ-ÖØ-ÞŒ])": "monsieur"},
             point={",": "virgule", ".": "point"},
             ordinal="ers?|res?|ères?|èmes?|es?|nde?",
-            feminine=("res?|ères?", "premier", "première"),
+            endings=(("res?|ères?", "premier", "première"),),
             units=("duration-hour",),
         ),
         Language(
@@ -172,9 +208,15 @@ _LANGUAGES: Final = {
             territory="RU",
             alphabet="абвгдежзийклмнопрстуфхцчшщъыьэюя ",
             signs={"№": " номер "} | _signs("и", "плюс", "собака", "равно"),
+            minus="минус",
+            parts=(
+                ("половина", "с половиной"), ("четверть", "с четвертью"),
+                ("три четверти", "с тремя четвертями"),
+            ),
+            part_count=Decimal("0.5"),
             abbreviations={
                 "ул": "улица", "руб": "рублей", "коп": "копеек", "тел": "телефон",
-                "т.е": "то есть", "т.д": "так далее", "т.п": "тому подобное", "др": "другие",
+                "т. е": "то есть", "т. д": "так далее", "т. п": "тому подобное", "др": "другие",
                 "доб": "добавочный",
             },
             point=None,

@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hearloop.hidden_imports import load_mlflow
 from hearloop.training.loop import Step
-from hearloop.training.samples import Sample, picture, table
+from hearloop.training.samples import Sample, picture, table, usual
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -76,7 +76,7 @@ class Curves:
         self._mlflow.send(lambda client, run: client.log_text(run, table(samples), f"{name}.md"))
 
         def draw(client: "MlflowClient", run: str) -> None:
-            client.log_figure(run, picture(samples[0], symbols), f"{name}.png")
+            client.log_figure(run, picture(usual(samples), symbols), f"{name}.png")
 
         self._mlflow.send(draw)
 

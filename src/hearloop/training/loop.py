@@ -18,7 +18,7 @@ from hearloop.features import FRAME_SECONDS
 from hearloop.model import Model
 from hearloop.recipe import TrainingConfig
 from hearloop.training.attempts import Attempts
-from hearloop.training.batches import Batch, BatchPlan, Example, assemble
+from hearloop.training.batches import Batch, BatchPlan, Example, assemble, collate
 
 __all__ = ["Step", "Trainer", "learning_rate"]
 
@@ -136,6 +136,7 @@ class Trainer:
             self._loss = DistributedDataParallel(
                 self._loss, find_unused_parameters=network.unused_at_times
             )
+            self._order_exchanges()
         self.optimiser = torch.optim.AdamW(
             network.parameters(), betas=_BETAS, weight_decay=_WEIGHT_DECAY, fused=True
         )
@@ -196,6 +197,17 @@ class Trainer:
             rank=self._rank,
             workers=self._workers,
         )
+
+    def _order_exchanges(self) -> None:
+        """Let the workers settle in which order they exchange gradients, on a batch of nothing.
+
+        They do so after the first step of a process, and the sum of three numbers has other bits
+        in another order: after a resume it would be the first order's again.
+        """
+        nothing = collate([], [], self.network.architecture).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
+            loss = self._loss(*nothing)
+        loss.backward()
 
     def agreed(self) -> bool:
         """Whether all workers have done as many steps."""

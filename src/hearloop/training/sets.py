@@ -5,6 +5,7 @@ from pathlib import Path
 
 from hearloop import feature_archive, streamed
 from hearloop.architecture import sample_rows
+from hearloop.bundle import verify
 from hearloop.config import Settings
 from hearloop.families import Wav2Vec2Ctc
 from hearloop.feature_archive import ArchivedUtterance
@@ -28,7 +29,11 @@ def utterances(
     staged: StagedTraining,
 ) -> Iterator[tuple[FeatureSet, ArchivedUtterance | StreamedUtterance]]:
     """Every utterance of every set, beside its set."""
-    samples = isinstance(staged.request.config.family, Wav2Vec2Ctc)
+    family = staged.request.config.family
+    if family is None and staged.base:
+        samples = isinstance(verify(staged.base).architecture, Wav2Vec2Ctc)
+    else:
+        samples = isinstance(family, Wav2Vec2Ctc)
     transform, bins = (sample_rows, HOP) if samples else (log_mel, MEL_BINS)
     for feature_set, shards in zip(staged.request.sets, staged.shards, strict=True):
         if streamed.is_streamed(feature_set.archive):

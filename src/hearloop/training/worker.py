@@ -194,7 +194,8 @@ class _Run:
                 self._after(step, curves)
 
     def _after(self, step: Step, curves: Curves) -> None:
-        if step.stop or step.number % _CHECKPOINT_STEPS == 0:
+        last = step.number == self._config.total_steps
+        if step.stop or last or step.number % _CHECKPOINT_STEPS == 0:
             self._save()
         if step.stop:
             raise Stopped
@@ -249,6 +250,8 @@ class _Run:
         return average(self._base, new, share) if self._base else new
 
     def _judge(self, weights: Weights, share: float, rate: float | None) -> Candidate:
+        if self._stop():
+            raise Stopped  # there is a checkpoint after the last step
         self._trainer.network.load_state_dict(weights)
         return Candidate(
             share=share,

@@ -26,14 +26,19 @@ def step(number: int) -> Step:
     )
 
 
-def heard(text: str, said: str) -> Sample:
-    """Features and probabilities of three seconds."""
+SYMBOLS = ("п", "р", "и", "в", "е", "т", " ")
+
+
+def heard(text: str, said: str, seconds: int = 3) -> Sample:
+    """Features and probabilities of some seconds."""
     rng = np.random.default_rng(0)
     return Sample(
         text=said,
+        ids=tuple(SYMBOLS.index(character) + 1 for character in said),
         heard=text,
-        features=rng.normal(-6, 2, (300, 80)).astype(np.float32),
-        probabilities=rng.dirichlet(np.ones(8), 75).astype(np.float32),
+        features=rng.normal(-6, 2, (100 * seconds, 80)).astype(np.float32),
+        probabilities=rng.dirichlet(np.ones(8), 25 * seconds).astype(np.float32),
+        spans=tuple((4 * place, 4 * place + 2) for place in range(len(said))),
     )
 
 
@@ -55,14 +60,15 @@ def test_mlflow_gets_curves_samples_and_the_report(run: tuple[str, str], tmp_pat
     for number in range(1, 26):
         curves.step(step(number))
     curves.dev(20, 0.25)
-    curves.samples(20, [heard("при вет", "привет")], ("п", "р", "и", "в", "е", "т", " "))
+    shortest, longest = heard("", "р", seconds=1), heard("ветер", "ветер", seconds=4)
+    curves.samples(20, [shortest, heard("при вет", "привет"), longest], SYMBOLS)
     curves.outcome("learnt much\n")
     assert curves.close() == 0
     client = mlflow.MlflowClient(uri)
     shown = tmp_path / "artifacts" / run_id / "artifacts"
     assert "| привет | при вет |" in (shown / "samples/step-000020.md").read_text()
     with Image.open(shown / "samples/step-000020.png") as picture:
-        assert picture.size == (1200, 700)
+        assert picture.size == (1200, 550 + 6 * 12)  # that of median length, a row a character
         assert len(set(picture.convert("L").tobytes())) > 50  # something is drawn
     assert (shown / REPORT).read_text() == (tmp_path / REPORT).read_text() == "learnt much\n"
     losses = client.get_metric_history(run_id, "train/loss")
