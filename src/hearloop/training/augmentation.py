@@ -8,9 +8,10 @@ from typing import Final
 
 import numpy as np
 
+from hearloop import audio
 from hearloop.features import FLOOR, MEL_BINS, Matrix, mel_centres
 from hearloop.recipe import Augmentation
-from hearloop.training.surroundings import POWERS_OF_WHITE, loudness, place
+from hearloop.training.surroundings import POWERS_OF_WHITE, SNR_DB, echoes, loudness, place
 
 __all__ = ["augment", "gain", "mask", "respeak", "stretch", "telephone", "voice"]
 
@@ -50,15 +51,21 @@ def augment(features: Matrix, rng: np.random.Generator, options: Augmentation) -
 
 
 def respeak(samples: Matrix, rng: np.random.Generator, options: Augmentation) -> Matrix:
-    """One random variation of raw samples in rows (t, 160): speed with pitch, and loudness.
+    """One random variation of raw samples in rows (t, 160).
 
-    Networks on samples come with pretraining on many rooms, noises and lines.
+    All of them vary in speed with pitch, which gives other voices too, and in loudness.
     """
     flat = samples.ravel()
     rows = max(1, round(len(samples) * (1 + rng.uniform(*_STRETCH))))
     at = np.linspace(0, max(0, len(flat) - 1), rows * samples.shape[1])
-    loudness = np.float32(np.exp(rng.uniform(*_GAIN_NATS) / 2))  # of amplitude, not of energy
-    spoken = np.interp(at, np.arange(len(flat)), flat).astype(np.float32) * loudness
+    spoken = np.interp(at, np.arange(len(flat)), flat).astype(np.float32)
+    if _happens(options.rooms, rng):
+        spoken = echoes(spoken, rng)
+    if _happens(options.noise, rng):
+        spoken = audio.add_noise(spoken, rng.uniform(*SNR_DB), rng)
+    spoken *= np.float32(np.exp(rng.uniform(*_GAIN_NATS) / 2))  # of amplitude, not of energy
+    if _happens(options.telephone, rng):
+        spoken = audio.telephone(spoken)
     return spoken.reshape(rows, -1)
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import lfilter
+from scipy.signal import fftconvolve, lfilter
 
 from hearloop.features import (
     FLOOR,
@@ -18,11 +18,12 @@ from hearloop.features import (
     MEL_BINS,
     SAMPLE_RATE,
     Matrix,
+    Samples,
     log_mel,
     mel_centres,
 )
 
-__all__ = ["POWERS_OF_WHITE", "loudness", "place"]
+__all__ = ["POWERS_OF_WHITE", "SNR_DB", "echoes", "loudness", "place"]
 
 _RT60: Final = (0.1, 0.7)
 """Seconds in which a room's sound falls by 60 dB: from a car to a hall."""
@@ -33,7 +34,7 @@ _DIRECT_DB: Final = (-6.0, 9.0)
 """Range of the direct sound's energy over that of what comes later: across a room to close by."""
 _COLOUR_NATS: Final = (0.1, 0.9)
 """Range of the standard deviation by which the first echoes make a low bin louder or softer."""
-_SNR_DB: Final = (5.0, 35.0)
+SNR_DB: Final = (5.0, 35.0)
 _COLOUR: Final = (0.0, 2.5)
 """Exponents by which noise falls with frequency: white, pink, brown, and far voices."""
 _KNEE_HZ: Final = 200.0
@@ -77,6 +78,15 @@ def place(features: Matrix, rng: np.random.Generator, *, room: bool, noise: bool
     return np.log(np.maximum(powers, _LOWEST, out=powers), out=powers)
 
 
+def echoes(samples: Samples, rng: np.random.Generator) -> Samples:
+    """Samples (n,) as they would be in a random room: noise that dies away (Polack 1988)."""
+    late = rng.standard_normal(round(rng.uniform(*_RT60) * SAMPLE_RATE))
+    late *= 10 ** (-3 * np.arange(len(late)) / len(late))
+    late *= np.sqrt(10 ** (-rng.uniform(*_DIRECT_DB) / 10) / np.sum(late**2))
+    late[0] = 1.0  # what comes straight
+    return fftconvolve(samples, late)[: len(samples)].astype(np.float32)
+
+
 def _in_room(powers: _Powers, rng: np.random.Generator) -> _Powers:
     rt60 = rng.uniform(*_RT60)
     late = np.empty_like(powers)
@@ -97,7 +107,7 @@ def _noise(powers: _Powers, rng: np.random.Generator) -> _Powers:
     levels = np.exp(rng.uniform(*_SWELL_NATS) * rng.normal(size=len(knots)))
     swell = np.interp(np.arange(len(powers)), knots, levels).astype(np.float32)
     noise = _unsteady(len(powers), rng) * spectrum * swell[:, None]
-    share = 10 ** (-rng.uniform(*_SNR_DB) / 10)
+    share = 10 ** (-rng.uniform(*SNR_DB) / 10)
     return noise * np.float32(loudness(powers).mean() / loudness(noise).mean() * share)
 
 

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,3 +86,28 @@ def test_the_same_generator_gives_the_same_variation(features: Matrix) -> None:
     one, other = (augmentation.augment(features, np.random.default_rng(7), ALL) for _ in range(2))
     np.testing.assert_array_equal(one, other)
     assert one.dtype == np.float32
+
+
+@pytest.mark.parametrize("way", ["telephone", "rooms", "noise"])
+def test_samples_are_varied_in_each_way_that_is_asked_for(way: str) -> None:
+    times = np.arange(16_000) / 16_000
+    rows = (0.1 * np.sin(2 * np.pi * 1000 * times)).astype(np.float32).reshape(-1, 160)
+    none = Augmentation(telephone=0.0)
+    plain, varied = (
+        augmentation.respeak(rows, np.random.default_rng(3), options)
+        for options in (none, replace(none, **{way: 1.0}))
+    )
+    assert varied.dtype == np.float32
+    assert len(varied) == len(plain)
+    assert np.isfinite(varied).all()
+    spectrum = np.abs(np.fft.rfft(varied.ravel()))
+    assert spectrum[800:1200].max() > 10 * np.median(spectrum)  # the tone is still there
+    assert not np.allclose(varied, plain, atol=1e-3)
+
+
+def test_silence_of_samples_stays_finite() -> None:
+    rows = np.zeros((100, 160), np.float32)
+    for seed in range(20):
+        varied = augmentation.respeak(rows, np.random.default_rng(seed), ALL)
+        assert np.isfinite(varied).all()
+        assert np.abs(varied).max() < 1e-3
