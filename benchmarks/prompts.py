@@ -2,13 +2,13 @@
 
 A base model learns from a neural voice (hibari) that reads prose (Python's own reference) and
 common words in any order. It then adapts to the training part of Debian's human prompts, with the
-synthetic speech replayed. Both are judged on the prompts whose
-texts are in no training and in no language model: `prompts_wer`, `prompts_relative_gain` (how much
-of the base's WER is gone), and the errors on words that training had and had not. faster-whisper
-base (int8, beam 1, a thread) hears the same files: `prompts_vs_whisper_wer` is our WER less its
-own, `prompts_vs_whisper_speed` our speed over its own. Synthesis and training may take 20 minutes
-on two cores: 2,400 CPU seconds, counted. `--home FOLDER` keeps the bundles; `--steps 1400 600`
-trains the base, and adapts it, for less.
+synthetic speech replayed. Both are judged on the prompts whose texts are in no training and in no
+language model: `prompts_wer`, `prompts_relative_gain` (how much of the base's WER is gone), and the
+words missed of those that training had and had not. faster-whisper base (int8, beam 1, a thread)
+hears the same files: `prompts_vs_whisper_wer` is our WER less its own, `prompts_vs_whisper_speed`
+our speed over its own. Synthesis and training may take 20 minutes on two cores: 2,400 CPU seconds,
+counted. `--home FOLDER` keeps the bundles; `--steps 1400 600` trains the base, and adapts it, for
+less.
 """
 
 import argparse

@@ -20,6 +20,7 @@ from typing import Any, Final, Literal
 
 from hearloop.architecture import Shape, described
 from hearloop.errors import IntegrityError
+from hearloop.families import Family, Wav2Vec2Ctc
 from hearloop.tokenizer import PIECES
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Bundle",
     "Precision",
     "Units",
+    "hears_samples",
     "verify",
 ]
 
@@ -111,6 +113,15 @@ def verify(directory: Path) -> Bundle:
         language=language,
         units=units,
     )
+
+
+def hears_samples(family: Family | None, base: Path | None) -> bool:
+    """Whether the network of a recipe's family, else that of the bundle `base`, takes samples.
+
+    The others take log-mel features. Raises IntegrityError as `verify` does.
+    """
+    network = verify(base).architecture if family is None and base else family
+    return isinstance(network, Wav2Vec2Ctc)
 
 
 def _read(path: Path) -> bytes:

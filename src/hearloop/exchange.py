@@ -138,9 +138,9 @@ def _shar(
     from lhotse.shar import SharWriter
 
     cuts = {cut.id: cut.to_dict() for cut in snapshot.cuts(split)}  # type: ignore[arg-type]
+    cache.mkdir(parents=True, exist_ok=True)
     for start in range(0, len(rows), _SHARD):
         part = rows[start : start + _SHARD]
-        cache.mkdir(parents=True, exist_ok=True)
         with (
             tempfile.TemporaryDirectory(dir=cache) as copies,
             tempfile.TemporaryDirectory(dir=cache) as folder,

@@ -110,13 +110,11 @@ class Run:
     @property
     def _hears_samples(self) -> bool:
         """Whether the network to train takes samples: the recipe's, or that of the champion."""
-        from hearloop.bundle import verify
-        from hearloop.families import Wav2Vec2Ctc
+        from hearloop.bundle import hears_samples
 
         training = self.recipe.training
-        if training.family is None and training.warm_start:
-            return isinstance(verify(self.champion_bundle()).architecture, Wav2Vec2Ctc)
-        return isinstance(training.family, Wav2Vec2Ctc)
+        asks_base = training.family is None and training.warm_start
+        return hears_samples(training.family, self.champion_bundle() if asks_base else None)
 
     def bundle(self, digest: str) -> Path:
         """A local copy of the bundle that this run trained. Raises IntegrityError."""

@@ -5,9 +5,8 @@ from pathlib import Path
 
 from hearloop import feature_archive, streamed
 from hearloop.architecture import sample_rows
-from hearloop.bundle import verify
+from hearloop.bundle import hears_samples
 from hearloop.config import Settings
-from hearloop.families import Wav2Vec2Ctc
 from hearloop.feature_archive import ArchivedUtterance
 from hearloop.features import HOP, MEL_BINS, log_mel
 from hearloop.ports import ObjectStore
@@ -29,15 +28,11 @@ def utterances(
     staged: StagedTraining,
 ) -> Iterator[tuple[FeatureSet, ArchivedUtterance | StreamedUtterance]]:
     """Every utterance of every set, beside its set."""
-    family = staged.request.config.family
-    if family is None and staged.base:
-        samples = isinstance(verify(staged.base).architecture, Wav2Vec2Ctc)
-    else:
-        samples = isinstance(family, Wav2Vec2Ctc)
-    transform, bins = (sample_rows, HOP) if samples else (log_mel, MEL_BINS)
     for feature_set, shards in zip(staged.request.sets, staged.shards, strict=True):
         if streamed.is_streamed(feature_set.archive):
             objects = S3Objects(Settings())  # a worker is a process of its own
+            samples = hears_samples(staged.request.config.family, staged.base)
+            transform, bins = (sample_rows, HOP) if samples else (log_mel, MEL_BINS)
             for one in streamed.read(feature_set.archive, objects, transform=transform, bins=bins):
                 yield feature_set, one
         else:
