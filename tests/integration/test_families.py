@@ -14,7 +14,7 @@ from safetensors.numpy import save
 
 from hearloop import decoding, feature_archive
 from hearloop.architecture import ConformerArchitecture, Wav2Vec2Architecture, sample_rows, sized
-from hearloop.bundle import verify
+from hearloop.bundle import hears_samples, verify
 from hearloop.decoding import Word
 from hearloop.errors import ConfigurationError
 from hearloop.evaluation import agreement
@@ -193,6 +193,16 @@ def test_finals_of_a_network_that_hears_whole_utterances(wav2vec2: Trained) -> N
 def test_a_recipe_chooses_a_family(conformer: Trained) -> None:
     recipe = Recipe(name="r", corpora=(), training=conformer.config)
     assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+def test_samples_are_heard_where_the_family_or_else_the_base_takes_them(
+    conformer: Trained, wav2vec2: Trained
+) -> None:
+    assert hears_samples(None, wav2vec2.bundle)
+    assert not hears_samples(None, conformer.bundle)
+    assert not hears_samples(CONFORMER, wav2vec2.bundle)
+    assert hears_samples(WAV2VEC2, None)
+    assert not hears_samples(None, None)
 
 
 def test_another_family_than_the_base_s_is_refused(conformer: Trained, tmp_path: Path) -> None:
