@@ -4,6 +4,7 @@ The stack has a home and ports of its own, so tests run beside `make up`. Tests 
 use names (buckets' prefixes, topics' keys, experiments) of their own.
 """
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -15,6 +16,15 @@ from hearloop.storage.objects import S3Objects
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["DO_NOT_TRACK"] = "true"
+
+
+@pytest.fixture(autouse=True)
+def collected(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a test may leave open is closed before the next one, which has no leave to do so."""
+    yield
+    ignored = [str(mark.args) for mark in request.node.iter_markers("filterwarnings")]
+    if any("ResourceWarning" in one or "PytestUnraisable" in one for one in ignored):
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

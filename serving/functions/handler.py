@@ -49,11 +49,13 @@ def handle(event: Mapping[str, Any], context: object) -> dict[str, Any]:
         try:
             outcomes.update(_outcomes(message, transcription))
         except HearloopError as error:
-            _transcription.cache_clear()  # the next one asks for the token again: it may be new
             if message.id is None:
+                _forget()
                 raise
             log.warning("Message %s has to come again: %s", message.id, error)
             failures.append({"itemIdentifier": message.id})
+    if failures:
+        _forget()
     log.info("%s, %d to come again", dict(outcomes), len(failures))
     return {"batchItemFailures": failures, "outcomes": dict(outcomes)}
 
@@ -84,6 +86,13 @@ def _transcription() -> Transcription:
         timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
     )
     return Transcription(composition.objects(settings), server)
+
+
+def _forget() -> None:
+    """Close the connections; the next event asks for the token again: it may be a new one."""
+    if _transcription.cache_info().currsize:
+        _transcription().close()
+        _transcription.cache_clear()
 
 
 def _token(settings: Settings) -> str:

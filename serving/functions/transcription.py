@@ -54,6 +54,10 @@ class Transcription:
         self._objects = objects
         self._server = server
 
+    def close(self) -> None:
+        """Close the connections to the model server."""
+        self._server.close()
+
     def of(self, landed: Landed) -> Outcome:
         """Transcribe one object, unless that is done; says what was found or done.
 

@@ -33,11 +33,7 @@ from hearloop.rollout.http import HttpRouter
 from serving.functions import handler
 from tests.bundles import noise, write_random_bundle
 
-pytestmark = [
-    pytest.mark.stack,
-    # The function keeps its connections as long as its process lives.
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-]
+pytestmark = pytest.mark.stack
 
 FLAC = encode_flac(noise(1.0))
 READY_SECONDS = 60.0
@@ -180,9 +176,9 @@ def lambda_environment(
     monkeypatch.setenv("HEARLOOP_S3__ACCESS_KEY_ID", "test")
     monkeypatch.setenv("HEARLOOP_S3__SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("HEARLOOP_SERVING_URL", model_server)
-    handler._transcription.cache_clear()
+    handler._forget()
     yield monkeypatch
-    handler._transcription.cache_clear()
+    handler._forget()
 
 
 @pytest.fixture(autouse=True)
@@ -276,7 +272,7 @@ def test_only_messages_that_failed_come_again(
     cloud.put("incoming/later.flac", FLAC)
     second = cloud.delivered("notified")
     lambda_environment.setenv("HEARLOOP_SERVING_URL", "http://127.0.0.1:9")  # nobody is there
-    handler._transcription.cache_clear()
+    handler._forget()
     foreign = {"eventSource": "aws:sqs", "messageId": "foreign", "body": "{}"}
 
     answer = handler.handle({"Records": [*first["Records"], *second["Records"], foreign]}, None)
@@ -294,7 +290,7 @@ def test_an_event_that_came_straight_fails_as_a_whole(
     (record,) = cloud.delivered("notified")["Records"]
     straight = json.loads(record["body"])
     lambda_environment.setenv("HEARLOOP_SERVING_URL", "http://127.0.0.1:9")
-    handler._transcription.cache_clear()
+    handler._forget()
 
     with pytest.raises(ServiceUnavailable, match=r"127\.0\.0\.1:9.*straight\.flac"):
         handler.handle(straight, None)

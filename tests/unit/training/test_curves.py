@@ -54,7 +54,10 @@ def run(tmp_path: Path) -> tuple[str, str]:
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # MLflow's use of SQLAlchemy
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # and its connections to SQLite
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_mlflow_gets_curves_samples_and_the_report(run: tuple[str, str], tmp_path: Path) -> None:
+def test_mlflow_gets_curves_samples_and_the_report(
+    run: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hearloop.training.curves._WAIT_SECONDS", 240.0)  # the machine may be busy
     uri, run_id = run
     curves = Curves(tmp_path / "curves.jsonl", run_id=run_id, tracking_uri=uri)
     for number in range(1, 26):
