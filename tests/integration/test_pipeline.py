@@ -9,8 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -19,9 +22,11 @@ import pytest
 
 from hearloop import composition, steps
 from hearloop.audio import encode_flac
+from hearloop.client import Client
 from hearloop.config import Settings
 from hearloop.drift.reference import Reference
 from hearloop.errors import NotFound, ServiceUnavailable
+from hearloop.families import ConformerCtc, Family, Wav2Vec2Ctc
 from hearloop.recipe import (
     FolderCorpus,
     PerSplit,
@@ -32,6 +37,8 @@ from hearloop.recipe import (
 )
 from hearloop.stack import Ports, Stack
 from tests.bundles import write_random_bundle
+from tests.pretrained import random_encoder, write_hugging_face_folder
+from tests.unit.streaming.conftest import voice
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
@@ -300,6 +307,73 @@ def test_a_rollout_without_callers_fails_its_run_and_leaves_the_champion_all_cal
     assert state.status == "paused"
     decided = composition.decisions(workshop.settings).list(subject=version)
     assert [one.decision for one in decided] == ["shift to 10 %", "paused"]
+
+
+@pytest.mark.parametrize("kind", ["conformer_ctc", "wav2vec2_ctc"])
+def test_another_family_is_judged_against_the_champion_and_served(
+    kind: str,
+    workshop: Workshop,
+    first: subprocess.CompletedProcess[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = f"s3://{workshop.settings.buckets.snapshots}/tests/pretrained"
+    saved = write_hugging_face_folder(tmp_path / "saved", random_encoder())
+    for path in saved.iterdir():
+        composition.objects(workshop.settings).put(f"{source}/{path.name}", path.read_bytes())
+    families: dict[str, Family] = {
+        "conformer_ctc": ConformerCtc(hidden=16, layers=2, heads=2, kernel=5, decoder_layers=1),
+        "wav2vec2_ctc": Wav2Vec2Ctc(source=source, frozen_steps=1),
+    }
+    recipe = replace(
+        TINY,
+        name=kind,
+        training=TrainingConfig(steps=2, family=families[kind]),
+        rollout=RolloutPolicy(steps=(50,), requests_per_step=4),
+    )
+
+    ended = workshop.run(recipe, kind)
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr + workshop.log(kind)
+    summary = workshop.summary(kind)
+    assert summary["outcome"] == "held"  # nobody learns to speak in two steps
+    for name in ("golden", "new"):
+        assert set(summary["wer"][name]) == {"champion", "challenger"}
+
+    for name, value in workshop.settings.to_environment().items():
+        monkeypatch.setenv(name, value)
+    speech = tmp_path / "call.flac"
+    said = voice(1.5, 3)
+    speech.write_bytes(encode_flac(said))
+    version = summary["version"]
+    with _calls(Client.of(workshop.settings), speech) as answering_versions:
+        steps.roll_out(recipe=recipe.to_json(), run_id=kind, version=version)
+    assert version in answering_versions
+    assert composition.registry(workshop.settings).champion() == version
+    answer = Client.of(workshop.settings).transcribe(speech)
+    assert answer.model_version == version
+    assert answer.text
+    live = list(Client.of(workshop.settings).stream([said]))
+    assert "".join(one.text for one in live if one.final)
+
+
+@contextmanager
+def _calls(client: Client, speech: Path) -> Iterator[set[str]]:
+    """Callers who have a recording transcribed again and again; yields the versions they hear."""
+    versions: set[str] = set()
+    over = Event()
+
+    def call() -> None:
+        while not over.is_set():
+            versions.add(client.transcribe(speech).model_version)
+
+    with ThreadPoolExecutor(1) as pool:
+        calling = pool.submit(call)
+        try:
+            yield versions
+        finally:
+            over.set()
+        calling.result()
 
 
 def test_a_broken_snapshot_stops_the_run_with_its_rows_on_the_last_line(
