@@ -54,6 +54,9 @@ bench-speech: $(INSTALLED) ## Measure the speech bars into benchmarks/results/sp
 	$(BIN)/python -m benchmarks.adaptation --home runs/benchmarks/recognition
 	$(BIN)/python -m benchmarks.prompts
 	$(BIN)/python -m benchmarks.languages
+	$(BIN)/python -m benchmarks.languages --language es
+	$(BIN)/python -m benchmarks.languages --language fr
+	$(BIN)/python -m benchmarks.languages --language ru
 	$(BIN)/python -m benchmarks.gpu
 
 # Another recogniser than the recipe's: make bench-serving BUNDLE=folder

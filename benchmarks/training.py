@@ -4,8 +4,8 @@ On an idle machine. `workers`: two torchrun workers with a thread each over one 
 batches of twice the usual seconds: as much for each of the two as one worker has. The usual batch
 is halved between them in `two_workers_speed_usual_batch`; three utterances at a time keep a core
 less busy.
-`memory`: what is resident after 1,000 steps over that after 200. `resume`: from the new start of a
-killed worker to its next step.
+`memory`: what is resident after 1,000 steps over that after 200. `resume`: from the new start of
+torchrun, killed with both of its workers, to their next step; curves go to MLflow.
 """
 
 import hashlib
@@ -23,6 +23,7 @@ from typing import Final
 import numpy as np
 import psutil
 import torch
+from mlflow import MlflowClient
 from safetensors.numpy import save
 
 from benchmarks.results import record
@@ -158,37 +159,39 @@ def memory() -> None:
 
 
 def resume() -> None:
-    """A worker is killed after its first checkpoint; from its new start to its next step."""
+    """All are killed after the first checkpoint; from torchrun's new start to the next step."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        staged = staged_in(work)
-        first = worker(staged)
+        tracking = f"sqlite:///{work / 'mlflow.db'}"
+        client = MlflowClient(tracking)
+        experiment = client.create_experiment("training", str(work / "artifacts"))
+        staged = staged_in(work, client.create_run(experiment).info.run_id)
+        first = torchrun(staged, tracking)
         await_lines(work, RESUMED_STEPS + 10)
-        first.kill()
-        first.wait()
+        kill(first)
         lines = await_lines(work, 0)
         began = time.perf_counter()
-        second = worker(staged)
+        second = torchrun(staged, tracking)
         await_lines(work, lines + 1)
         taken = time.perf_counter() - began
-        second.kill()
-        second.wait()
+        kill(second)
     record("speech", "resume_seconds", taken, "s", f"{COMMAND} resume")
 
 
+WORKERS: Final = 2
 RESUMED_STEPS: Final = 100
 """After which a worker writes its first checkpoint."""
 
 
-def staged_in(work: Path) -> Path:
+def staged_in(work: Path, run_id: str) -> Path:
     """A training of short batches, as the launcher stages it for its workers."""
     objects = stored(speech())
     shard = work / "shard-00000.safetensors"
     shard.write_bytes(objects.get(f"{ARCHIVE}/{shard.name}"))
-    config = replace(CONFIG, steps=1000, batch_seconds=MEMORY_BATCH_SECONDS)
+    config = replace(CONFIG, steps=1000, batch_seconds=MEMORY_BATCH_SECONDS, workers=WORKERS)
     sets = (FeatureSet(role="new", archive=f"{ARCHIVE}/manifest.json"),)
     staged = StagedTraining(
-        request=TrainingRequest(config=config, sets=sets),
+        request=TrainingRequest(config=config, sets=sets, run_id=run_id),
         shards=((shard,),),
         base=None,
         work=work,
@@ -199,10 +202,21 @@ def staged_in(work: Path) -> Path:
     return path
 
 
-def worker(staged: Path) -> "subprocess.Popen[bytes]":
-    """What torchrun starts."""
-    command = [sys.executable, "-m", "hearloop.training", str(staged)]
-    return subprocess.Popen(command, env=os.environ | {"RANK": "0", "WORLD_SIZE": "1"})
+def torchrun(staged: Path, tracking: str) -> "subprocess.Popen[bytes]":
+    """What the launcher starts."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", str(WORKERS), "-m", "hearloop.training", str(staged)]
+    environment = {"OMP_NUM_THREADS": "1", "HEARLOOP_MLFLOW_TRACKING_URI": tracking}
+    return subprocess.Popen(command, env=os.environ | environment)
+
+
+def kill(process: "subprocess.Popen[bytes]") -> None:
+    """End torchrun and its workers with -9."""
+    tree = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    for one in tree:
+        one.kill()
+    process.wait()
+    psutil.wait_procs(tree)
 
 
 def await_lines(work: Path, count: int) -> int:

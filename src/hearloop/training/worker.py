@@ -5,7 +5,7 @@ import json
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from hearloop.architecture import sized
-from hearloop.bundle import Bundle, verify
+from hearloop.bundle import Bundle, hears_samples, verify
 from hearloop.config import Settings
 from hearloop.errors import ConfigurationError, ServiceUnavailable, TrainingFailed
 from hearloop.export import load_network, write_bundle
@@ -51,6 +51,8 @@ _DEV_SHARE: Final = 0.2
 
 _CALIBRATED_ON: Final = 400
 """Streamed utterances whose mean and deviation stand for all: two shards, 20 minutes."""
+_LEAST_VARIANCE: Final = 1e-4
+"""Of a bin in which nothing was heard, and which nothing must be divided by."""
 
 
 class Stopped(Exception):
@@ -126,22 +128,25 @@ class _Run:
         base = verify(staged.base) if staged.base else None
         self._tokenizer = units.tokenizer(staged, base)
         self._material = load_material(staged, self._tokenizer)
+        self._checkpoints = Checkpoints(staged.work / "checkpoints", staged.request.digest)
+        self._checkpoint = self._checkpoints.newest()
         if base:
             network = load_network(base)
             _same_family(self._config.family, base)
         else:
             network = new_network(
                 self._config.family or RnnCtc(),
-                self._material.train,
                 len(self._tokenizer),
                 self._config.seed,
                 staged.pretrained,
             )
+            known = self._checkpoint is not None  # and holds what was measured at the beginning
+            if not known and not hears_samples(self._config.family, None):
+                calibrate(network, self._material.train)
         self._trainer = Trainer(
             network, self._material.train, self._config, rank=rank, workers=workers
         )
         self._base = {name: t.clone() for name, t in network.state_dict().items()} if base else None
-        self._checkpoints = Checkpoints(staged.work / "checkpoints", staged.request.digest)
         self._failed_checkpoints = 0
         self._audio_seconds = self._step_seconds = 0.0
         self._began = time.monotonic()
@@ -165,7 +170,7 @@ class _Run:
         return self._finish(before, candidates, chosen, lost)
 
     def _resume(self) -> None:
-        checkpoint = self._checkpoints.newest()
+        checkpoint, self._checkpoint = self._checkpoint, None
         if checkpoint is not None:
             restore(self._trainer, checkpoint)
             self._began -= checkpoint.seconds
@@ -294,9 +299,9 @@ class _Run:
 
 
 def new_network(
-    family: Family, train: list[Example], vocabulary: int, seed: int, pretrained: Path | None = None
+    family: Family, vocabulary: int, seed: int, pretrained: Path | None = None
 ) -> Model:
-    """A network with random weights that knows the mean and deviation of the speech.
+    """A network with random weights, or with those that others trained.
 
     `pretrained`: local copy of the weights that a family begins with, where it is no other place.
     """
@@ -305,14 +310,23 @@ def new_network(
         from hearloop.model.pretrained import load_pretrained
 
         return load_pretrained(family, vocabulary, pretrained)
-    network = build(sized(family, vocabulary=vocabulary))
+    return build(sized(family, vocabulary=vocabulary))
+
+
+def calibrate(network: Model, train: Sequence[Example]) -> None:
+    """Tell a network the mean and deviation of the features that it will learn from."""
     heard = [one.features for one in train if one.ids]
     if isinstance(heard[0], LazyFeatures):  # each has to be fetched
         heard = heard[:_CALIBRATED_ON]
-    frames = np.concatenate(heard).astype(np.float32)
-    deviation = torch.from_numpy(frames.std(axis=0)).clamp(min=1e-2)
-    network.calibrate(torch.from_numpy(frames.mean(axis=0)), deviation)
-    return network
+    total = squares = np.zeros(())
+    for features in heard:  # one at a time: all of them in float64 are many times the corpus
+        frames = np.asarray(features, np.float64)
+        total = total + frames.sum(axis=0)
+        squares = squares + np.square(frames).sum(axis=0)
+    count = sum(len(features) for features in heard)
+    mean = total / count
+    deviation = np.sqrt(np.maximum(squares / count - np.square(mean), _LEAST_VARIANCE))
+    network.calibrate(torch.from_numpy(mean), torch.from_numpy(deviation))
 
 
 def _same_family(family: Family | None, base: Bundle) -> None:
