@@ -69,7 +69,7 @@ pytestmark = [
 MOST_MS = 30_000
 """Patience for anything on the page: other work may run beside the test."""
 
-QUEUE_SECONDS = 180.0
+QUEUE_SECONDS = 120.0
 """Patience for the event log, whose group the queue's reader has to join first."""
 
 

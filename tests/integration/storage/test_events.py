@@ -17,9 +17,9 @@ from hearloop.storage.events import KafkaEventLog, KafkaEventReader, create_topi
 pytestmark = pytest.mark.stack
 
 
-def read_all(settings: Settings, topic: str, count: int) -> list[int]:
+def read_all(settings: Settings, topic: str, count: int, group: str = "") -> list[int]:
     """Numbers of the first `count` events, each once: the log promises at least once."""
-    reader = KafkaEventReader(settings, group=uuid4().hex, topics=[topic])
+    reader = KafkaEventReader(settings, group=group or uuid4().hex, topics=[topic])
     found: dict[tuple[int, int], int] = {}
     deadline = time.monotonic() + 60
     while len(set(found.values())) < count and time.monotonic() < deadline:
@@ -87,6 +87,17 @@ def test_a_reader_steps_over_an_event_that_is_no_json(broker: Settings) -> None:
     log.publish(topic, "call", {"n": 7})
     assert log.flush(30) == 0
     assert read_all(broker, topic, 1) == [7]
+
+
+def test_a_reader_that_leaves_while_it_joins_keeps_nobody_out(broker: Settings) -> None:
+    topic, group = f"left.{uuid4().hex}", uuid4().hex
+    log = KafkaEventLog(broker)
+    log.publish(topic, key="call", value={"n": 1})
+    assert log.flush(30) == 0
+    hasty = KafkaEventReader(broker, group=group, topics=[topic])
+    hasty.poll(1.0)
+    hasty.close()
+    assert read_all(broker, topic, 1, group) == [1]
 
 
 def test_topics_are_made_once(broker: Settings) -> None:
