@@ -73,7 +73,7 @@ class EventReader(Protocol):
         """Remember that everything returned by `poll` so far has been dealt with."""
 
     def close(self) -> None:
-        """Leave the consumer group."""
+        """Leave the consumer group; again does nothing."""
 
 
 class PipelineLauncher(Protocol):

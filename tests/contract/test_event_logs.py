@@ -101,6 +101,12 @@ def test_nothing_new_is_an_empty_poll_and_an_empty_commit(
     quiet.commit()
 
 
+def test_closing_twice_is_closing_once(log_and_reader: tuple[EventLog, Reader]) -> None:
+    reader = log_and_reader[1]("group")
+    reader.close()
+    reader.close()
+
+
 def test_what_is_no_json_cannot_be_published(
     log_and_reader: tuple[EventLog, Reader], topic: str
 ) -> None:

@@ -126,6 +126,7 @@ class KafkaEventReader:
             logger=log,
         )
         self._consumer.subscribe(list(topics))
+        self._closed = False
 
     def poll(self, seconds: float) -> Sequence[Event]:
         """Events that arrived within `seconds`; empty when none did.
@@ -161,11 +162,14 @@ class KafkaEventReader:
             ) from error
 
     def close(self) -> None:
-        """Leave the consumer group, after joining it where that has begun.
+        """Leave the consumer group, after joining it where that has begun; again does nothing.
 
         What is read meanwhile is not committed: the next reader gets it. Tansu 0.6 would wait for
         ever for a member that left while it joined, and let nobody else into the group.
         """
+        if self._closed:
+            return
+        self._closed = True
         deadline = time.monotonic() + JOIN_SECONDS
         while not self._consumer.assignment() and time.monotonic() < deadline:
             self._consumer.poll(0.1)
