@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from hearloop.config import Settings
 from hearloop.errors import ConfigurationError, InvalidInput, Overloaded
-from hearloop.storage.events import connection
+from hearloop.storage.events import connection, leave
 from hearloop.streaming import Ended, Event, StreamOptions
 from hearloop.streaming import Final as FinalResult
 from serving import metrics
@@ -101,7 +101,7 @@ class Worker:
                     self._commit()
                     self._engines.retire()
         finally:
-            self._consumer.close()  # revokes, and so commits
+            leave(self._consumer)  # revokes, and so commits
             self._engines.close()
 
     def _joined(self) -> Consumer:

@@ -29,9 +29,15 @@ from hearloop.features import SAMPLE_RATE, Samples
 from hearloop.recogniser import Recogniser
 from hearloop.rollout import Traffic
 from hearloop.stack import Ports
-from hearloop.storage.events import create_topics
+from hearloop.storage.events import connection, create_topics
 from hearloop.storage.objects import S3Objects
 from hearloop.streaming import Engine, Event, Final, Hotword, StreamOptions
+from serving.calls.models import Models
+from serving.calls.worker import GROUP, Worker
+from serving.loading import loader
+from serving.phrases import Phrases
+from serving.request_log import RequestLog
+from serving.settings import ServerSettings
 from tests.bundles import write_random_bundle
 
 pytestmark = pytest.mark.stack
@@ -260,6 +266,25 @@ def finals(records: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
 
 def ended(records: Sequence[dict[str, Any]]) -> list[str]:
     return sorted(f"{one['tenant']}/{one['call']}" for one in records if one["kind"] == "ended")
+
+
+def test_a_member_that_leaves_while_it_joins_keeps_nobody_out(settings: Settings) -> None:
+    own, stop = ServerSettings(), threading.Event()
+    models = Models(loader(settings, own), composition.traffic_store(settings))
+    log = RequestLog(settings, composition.objects(settings), composition.events(settings))
+    hasty = Worker(settings, own, models, Phrases(own.tenant), log)
+    assert models.follow(stop)
+    threading.Timer(1.0, stop.set).start()  # joining takes some seconds
+    hasty.run(stop)
+    log.close(10.0)
+    following = Consumer({**connection(settings), "group.id": GROUP, "session.timeout.ms": 6_000})
+    following.subscribe([settings.kafka.call_audio_topic])
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not following.assignment() and time.monotonic() < deadline:
+        following.poll(0.2)
+    joined = following.assignment()
+    following.close()
+    assert joined, "nobody else is let into the group"
 
 
 def test_a_member_killed_amid_calls_loses_nothing_and_repeats_nothing(

@@ -24,7 +24,7 @@ from hearloop.config import Settings
 from hearloop.errors import ServiceUnavailable
 from hearloop.ports import Event
 
-__all__ = ["KafkaEventLog", "KafkaEventReader", "connection", "create_topics"]
+__all__ = ["KafkaEventLog", "KafkaEventReader", "connection", "create_topics", "leave"]
 
 PARTITIONS = 3
 """Of a topic that we create: up to three readers of a group share the work."""
@@ -45,7 +45,7 @@ SESSION_MS = 6_000
 with 6 s and in 23 s with the default."""
 
 JOIN_SECONDS = 5.0
-"""How long a reader that leaves may still take to join; more members than partitions get none."""
+"""How long who leaves may still take to join; of more members than partitions some get none."""
 
 BATCH = 500
 """Events returned by one poll at most."""
@@ -162,18 +162,10 @@ class KafkaEventReader:
             ) from error
 
     def close(self) -> None:
-        """Leave the consumer group, after joining it where that has begun; again does nothing.
-
-        What is read meanwhile is not committed: the next reader gets it. Tansu 0.6 would wait for
-        ever for a member that left while it joined, and let nobody else into the group.
-        """
-        if self._closed:
-            return
-        self._closed = True
-        deadline = time.monotonic() + JOIN_SECONDS
-        while not self._consumer.assignment() and time.monotonic() < deadline:
-            self._consumer.poll(0.1)
-        self._consumer.close()
+        """Leave the consumer group; again does nothing."""
+        if not self._closed:
+            self._closed = True
+            leave(self._consumer)
 
     def _usable(self, message: Message) -> bool:
         error = message.error()
@@ -201,6 +193,20 @@ class KafkaEventReader:
             return None
         key = (message.key() or b"").decode(errors="replace")
         return Event(topic=topic, partition=partition, offset=offset, key=key, value=value)
+
+
+def leave(consumer: Consumer) -> None:
+    """Take a consumer out of its group, after joining it where that has begun.
+
+    What is read meanwhile is dropped and not committed: the next member gets it. Tansu 0.6 would
+    wait for ever for a member that left while it joined, and let nobody else into the group.
+    """
+    deadline = time.monotonic() + JOIN_SECONDS
+    try:
+        while not consumer.assignment() and time.monotonic() < deadline:
+            consumer.poll(0.1)
+    finally:
+        consumer.close()
 
 
 def create_topics(settings: Settings) -> None:

@@ -17,7 +17,7 @@ from hearloop.storage.events import KafkaEventLog, KafkaEventReader, create_topi
 pytestmark = pytest.mark.stack
 
 
-def read_all(settings: Settings, topic: str, count: int, group: str = "") -> list[int]:
+def read_all(settings: Settings, topic: str, count: int, group: str | None = None) -> list[int]:
     """Numbers of the first `count` events, each once: the log promises at least once."""
     reader = KafkaEventReader(settings, group=group or uuid4().hex, topics=[topic])
     found: dict[tuple[int, int], int] = {}
