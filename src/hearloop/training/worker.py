@@ -29,7 +29,7 @@ from hearloop.training import units
 from hearloop.training.adaptation import average, choose, report
 from hearloop.training.attempts import Weights
 from hearloop.training.batches import Example
-from hearloop.training.checkpoints import Checkpoints, restore
+from hearloop.training.checkpoints import Checkpoint, Checkpoints, restore
 from hearloop.training.curves import Curves, progress_bar
 from hearloop.training.judging import word_error_rate
 from hearloop.training.loop import Step, Trainer
@@ -47,8 +47,6 @@ _CHECKPOINT_STEPS: Final = 100
 """Steps between checkpoints: 10 s of work are lost at most, and 0.1 s is spent on each."""
 _DEV_SHARE: Final = 0.2
 """Share of the steps between two looks at the development set."""
-
-
 _CALIBRATED_ON: Final = 400
 """Streamed utterances whose mean and deviation stand for all: two shards, 20 minutes."""
 _LEAST_VARIANCE: Final = 1e-4
@@ -129,7 +127,7 @@ class _Run:
         self._tokenizer = units.tokenizer(staged, base)
         self._material = load_material(staged, self._tokenizer)
         self._checkpoints = Checkpoints(staged.work / "checkpoints", staged.request.digest)
-        self._checkpoint = self._checkpoints.newest()
+        checkpoint = self._checkpoints.newest()
         if base:
             network = load_network(base)
             _same_family(self._config.family, base)
@@ -140,9 +138,8 @@ class _Run:
                 self._config.seed,
                 staged.pretrained,
             )
-            known = self._checkpoint is not None  # and holds what was measured at the beginning
-            if not known and not hears_samples(self._config.family, None):
-                calibrate(network, self._material.train)
+            if checkpoint is None and not hears_samples(self._config.family, None):
+                calibrate(network, self._material.train)  # a checkpoint knows what was measured
         self._trainer = Trainer(
             network, self._material.train, self._config, rank=rank, workers=workers
         )
@@ -150,9 +147,9 @@ class _Run:
         self._failed_checkpoints = 0
         self._audio_seconds = self._step_seconds = 0.0
         self._began = time.monotonic()
+        self._resume(checkpoint)
 
     def train(self) -> TrainingSummary | None:
-        self._resume()
         if self._rank > 0:
             self._steps(None)
             return None
@@ -169,8 +166,7 @@ class _Run:
             lost = curves.close()
         return self._finish(before, candidates, chosen, lost)
 
-    def _resume(self) -> None:
-        checkpoint, self._checkpoint = self._checkpoint, None
+    def _resume(self, checkpoint: Checkpoint | None) -> None:
         if checkpoint is not None:
             restore(self._trainer, checkpoint)
             self._began -= checkpoint.seconds
