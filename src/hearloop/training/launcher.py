@@ -32,7 +32,7 @@ from hearloop.training.request import (
 )
 from hearloop.training.sets import fetched
 
-__all__ = ["Launcher", "TorchrunLauncher", "train"]
+__all__ = ["Launcher", "TorchrunLauncher", "start", "train"]
 
 log = logging.getLogger(__name__)
 
@@ -133,12 +133,17 @@ class TorchrunLauncher:
         return TrainingSummary.from_json((work / SUMMARY).read_bytes())
 
 
-def _torchrun(staged: Path, workers: int) -> int:
-    """Run the workers to their end; returns torchrun's exit status."""
+def start(staged: Path, workers: int) -> "subprocess.Popen[bytes]":
+    """Start torchrun for a staged training; it ends with this process."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", str(workers), "--max-restarts", str(_RESTARTS)]
     command += ["-m", "hearloop.training", str(staged)]
-    process = subprocess.Popen(command, env=_environment(workers), preexec_fn=_end_with_parent)
+    return subprocess.Popen(command, env=_environment(workers), preexec_fn=_end_with_parent)
+
+
+def _torchrun(staged: Path, workers: int) -> int:
+    """Run the workers to their end; returns torchrun's exit status."""
+    process = start(staged, workers)
     try:
         return process.wait()
     except BaseException:
